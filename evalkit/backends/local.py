@@ -158,38 +158,35 @@ class Local:
             return tokenizer.encode(prompt)
         return tokenizer.encode(self.render(prompt), parse_special=True)
 
-    def _encode_pair(self, prompt: Prompt, continuation: str) -> tuple[list[int], list[int]]:
-        tokenizer = self._llm.tokenizer
-        if isinstance(prompt, str):
-            return tokenizer.encode_pair(prompt, continuation)
-        return tokenizer.encode_pair(self.render(prompt), continuation, parse_special=True)
-
     def _respond_scored(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """``choice``, ``classify`` and ``loglikelihood``: texts scored after their prompts."""
         from evalkit.engine import EngineError
 
-        pairs: list[tuple[list[int], list[int]]] = []
         owners: list[tuple[int, int]] = []  # (request, continuation) of each pair
         waiting: dict[int, list[Continuation | None]] = {}
         n_tokens: dict[int, int] = {}
-        for index, request in enumerate(requests):
-            if request.kind not in ("choice", "classify", "loglikelihood"):
-                continue
-            try:
-                own = self._pairs(request)
-            except EngineError as error:
-                yield index, _failed(ErrorKind.INVALID_REQUEST, str(error))
-                continue
-            if request.kind == "classify" and len({c[0] for _, c in own}) < len(own):
-                yield index, _same_first_token(request)
-                continue
-            if request.kind == "classify":
-                own = [(context, continuation[:1]) for context, continuation in own]
-            waiting[index] = [None] * len(own)
-            n_tokens[index] = len(own[0][0])
-            owners += [(index, at) for at in range(len(own))]
-            pairs += own
-        for at, scored in self._llm.score(pairs):
+        refused: list[tuple[int, Response]] = []
+
+        def pairs() -> Iterator[tuple[list[int], list[int]]]:
+            for index, request in enumerate(requests):
+                if request.kind not in ("choice", "classify", "loglikelihood"):
+                    continue
+                try:
+                    own = self._pairs(request)
+                except EngineError as error:
+                    refused.append((index, _failed(ErrorKind.INVALID_REQUEST, str(error))))
+                    continue
+                if request.kind == "classify" and len({c[0] for _, c in own}) < len(own):
+                    refused.append((index, _same_first_token(request)))
+                    continue
+                if request.kind == "classify":
+                    own = [(context, continuation[:1]) for context, continuation in own]
+                waiting[index] = [None] * len(own)
+                n_tokens[index] = len(own[0][0])
+                owners.extend((index, at) for at in range(len(own)))
+                yield from own
+
+        for at, scored in self._llm.score(pairs()):
             index, choice = owners[at]
             if index not in waiting:
                 continue  # an earlier continuation of this request did not fit
@@ -203,14 +200,22 @@ class Local:
             if len(done) == len(slots):
                 del waiting[index]
                 yield index, Response(continuations=tuple(done), n_prompt_tokens=n_tokens[index])
+        yield from refused
 
     def _pairs(self, request: Request) -> list[tuple[list[int], list[int]]]:
-        n = len(request.continuations)
-        prompts = request.prompts * n if len(request.prompts) == 1 else request.prompts
-        return [
-            self._encode_pair(prompt, continuation)
-            for prompt, continuation in zip(prompts, request.continuations, strict=True)
-        ]
+        texts = request.continuations
+        if len(request.prompts) == 1:
+            return self._encode_pairs(request.prompts[0], texts)
+        each = zip(request.prompts, texts, strict=True)
+        return [pair for prompt, text in each for pair in self._encode_pairs(prompt, [text])]
+
+    def _encode_pairs(
+        self, prompt: Prompt, continuations: Sequence[str]
+    ) -> list[tuple[list[int], list[int]]]:
+        tokenizer = self._llm.tokenizer
+        if isinstance(prompt, str):
+            return tokenizer.encode_pairs(prompt, continuations)
+        return tokenizer.encode_pairs(self.render(prompt), continuations, parse_special=True)
 
     def _respond_rolling(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         """``rolling``: whole texts, each token scored once."""
@@ -235,32 +240,39 @@ class Local:
     def _respond_generated(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         from evalkit.engine import EngineError, Sampling
 
-        indices: list[int] = []
-        items: list[tuple[list[int], Sampling, int]] = []
-        for index, request in enumerate(requests):
-            if request.kind != "generate":
-                continue
-            wanted = request.sampling
-            sampling = Sampling(**{name: getattr(wanted, name) for name in wanted.__slots__})
-            try:
-                items.append((self._encode(request.prompts[0]), sampling, request.seed))
-                indices.append(index)
-            except EngineError as error:
-                yield index, _failed(ErrorKind.INVALID_REQUEST, str(error))
-        for at, made in self._llm.generate(items):
+        owners: list[tuple[int, int]] = []  # (request, tokens of its prompt) of each item
+        refused: list[tuple[int, Response]] = []
+
+        def items() -> Iterator[tuple[list[int], Sampling, int]]:
+            for index, request in enumerate(requests):
+                if request.kind != "generate":
+                    continue
+                wanted = request.sampling
+                sampling = Sampling(**{name: getattr(wanted, name) for name in wanted.__slots__})
+                try:
+                    ids = self._encode(request.prompts[0])
+                except EngineError as error:
+                    refused.append((index, _failed(ErrorKind.INVALID_REQUEST, str(error))))
+                    continue
+                owners.append((index, len(ids)))
+                yield ids, sampling, request.seed
+
+        for at, made in self._llm.generate(items()):
+            index, n_prompt_tokens = owners[at]
             if isinstance(made, Exception):
-                yield indices[at], _failed(ErrorKind.CONTEXT_LENGTH, str(made))
+                yield index, _failed(ErrorKind.CONTEXT_LENGTH, str(made))
                 continue
             yield (
-                indices[at],
+                index,
                 Response(
                     text=made.text,
                     logprobs=made.logprobs,
                     finish_reason=made.finish_reason,
-                    n_prompt_tokens=len(items[at][0]),
+                    n_prompt_tokens=n_prompt_tokens,
                     n_completion_tokens=len(made.token_ids),
                 ),
             )
+        yield from refused
 
 
 def _gather(answers: Iterator[tuple[int, Response]]) -> list[tuple[int, Response]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -87,12 +87,13 @@ class LLM:
             self._budget = kept
 
     def score(
-        self, items: Sequence[tuple[Sequence[int], Sequence[int]]]
+        self, items: Iterable[tuple[Sequence[int], Sequence[int]]]
     ) -> Iterator[tuple[int, Scored | ContextLengthError]]:
         """How likely the second ids of each item are after the first.
 
-        Yields (index of the item, result) in any order, each index once. An item that does not
-        fit yields its error, and these come before any work. An empty context stands for the
+        Yields (index of the item, result) in any order, each index once. All items are taken
+        before any work; a waiting one holds 4 bytes a token. An item that does not fit yields its
+        error, and these come first. An empty context stands for the
         model's own beginning of a text.
         """
         fitting: list[Pending] = []
@@ -133,7 +134,7 @@ class LLM:
                 yield i, Scored(logprobs=logprobs, is_greedy=is_greedy)
 
     def generate(
-        self, items: Sequence[tuple[Sequence[int], Sampling, int]]
+        self, items: Iterable[tuple[Sequence[int], Sampling, int]]
     ) -> Iterator[tuple[int, Generated | ContextLengthError]]:
         """Go on from each item's prompt ids, as its sampling says, drawing with its seed.
 
@@ -156,7 +157,7 @@ class LLM:
                 fitting.append(
                     Generation(
                         index=i,
-                        prompt=np.array(ids),
+                        prompt=np.array(ids, dtype=np.int32),
                         room=room,
                         sampling=sampling,
                         seed=seed,
@@ -193,4 +194,5 @@ def _windows(
 
 
 def _pending(index: int, context: Sequence[int], continuation: Sequence[int]) -> Pending:
-    return Pending(index=index, ids=np.array([*context, *continuation]), n_given=len(context))
+    ids = np.array([*context, *continuation], dtype=np.int32)
+    return Pending(index=index, ids=ids, n_given=len(context))

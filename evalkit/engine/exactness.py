@@ -16,7 +16,7 @@ import torch
 from evalkit.engine.engine import LLM
 from evalkit.engine.types import Budget, Generated, Sampling, Scored
 
-_N_SHOTS = 140  # tokens that all prompts share: more than a page of the cache
+_N_SHOTS = 140  # tokens that all prompts share: more than a block of attention
 _N_ITEMS = 12
 _N_NEW = 6
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from evalkit.engine.kv import PagePool, Table
-from evalkit.engine.model import Model, forward, lent_cache, log_probs, new_step
-from evalkit.engine.plan import IntArray, Walker, in_order, require
+from evalkit.engine.kv import IdArray, SlotPool, Table
+from evalkit.engine.model import Model, forward, lent_cache, new_step, predict
+from evalkit.engine.plan import Walker, in_order, require
 from evalkit.engine.sampler import Transcript, draw
 from evalkit.engine.types import Budget, Generated, Sampling
 
@@ -21,7 +21,7 @@ class Generation:
     """A prompt being gone on from, by at most ``room`` tokens."""
 
     index: int
-    prompt: IntArray
+    prompt: IdArray
     room: int
     sampling: Sampling
     seed: int
@@ -34,14 +34,12 @@ class Generation:
     def last(self) -> int:
         return self.ids[-1] if self.ids else int(self.prompt[-1])
 
-    def reserve(self, pool: PagePool) -> bool:
-        """Whether all pages that it can still need are reserved for it, now if not before."""
+    def reserve(self, pool: SlotPool) -> bool:
+        """Whether all slots that it can still need are reserved for it, now if not before."""
         if self.table.quota == 0:
-            held = self.table.length // pool.page_size
-            need = -(-(len(self.prompt) - 1 + self.room) // pool.page_size) - held
-            if not pool.reserve(need):
+            if not pool.reserve(self.room):
                 return False
-            self.table.quota = need
+            self.table.quota = self.room
         return True
 
     def take(self, token: int, logprob: float, ends: Collection[int]) -> Generated | None:
@@ -82,7 +80,7 @@ def generate(
         waiting: deque[Generation] = deque()
         active: list[Generation] = []
         while active or waiting or not walker.is_done:
-            builder = new_step(model, pool)
+            builder = new_step(model)
             rows = [builder.add(item.table, np.array([item.last])) for item in active]
             if not waiting:
                 n_tokens = max(1, budget.step_tokens - len(active))
@@ -109,21 +107,22 @@ def _advance(
 ) -> list[tuple[Generation, Generated]]:
     """Give each active sequence its next token; those that ended, with their results."""
     ended: list[tuple[Generation, Generated]] = []
-    for first, logits, logprobs in log_probs(model, hidden):
-        best = logits.argmax(-1)
-        for row, item in enumerate(active[first : first + len(logits)]):
-            sampling = item.sampling
-            token = int(best[row])
-            if sampling.temperature > 0 or sampling.repetition_penalty != 1:
+    drawn = [row for row, item in enumerate(active) if not item.sampling.is_plain]
+    for rows, predicted in predict(model, hidden, kept=drawn):
+        for row, item in enumerate(active[rows.start : rows.stop]):  # as ``predicted`` counts
+            token, logit = int(predicted.best[row]), float(predicted.highest[row])
+            if row in predicted.kept:
+                logits = predicted.kept[row]
                 seen = np.concatenate([item.prompt, np.array(item.ids, dtype=np.int64)])
                 token = draw(
-                    logits[row].astype(np.float64),
-                    sampling,
+                    logits.astype(np.float64),
+                    item.sampling,
                     seen=seen,
                     seed=item.seed,
                     step=len(item.ids),
                 )
-            result = item.take(token, float(logprobs[row, token]), ends)
+                logit = float(logits[token])
+            result = item.take(token, predicted.logprob(row, logit), ends)
             if result is not None:
                 ended.append((item, result))
     return ended

@@ -1,45 +1,45 @@
-"""Keys and values of past tokens, in pages that sequences share.
+"""Keys and values of past tokens, in slots that sequences share.
 
-A page holds the keys and values of ``page_size`` consecutive positions, the first of them a
-multiple of ``page_size``, for every layer. A sequence is a table of pages. Forking a sequence
-shares its pages; a page is written only by a sequence that holds it alone, so extending a fork
-first copies the one page that is partly filled.
+A slot holds the key and the value of one token, for every layer. A sequence is a table of slots.
+A fork goes on from the slots of its parent with slots of its own, so a branch copies nothing,
+wherever it is, and memory is counted in tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-PAGE_SIZE = 128
-
-
-class OutOfPagesError(RuntimeError):
-    """A page was asked for that nobody had reserved; a defect of the planner, not of the input."""
+IntArray = NDArray[np.int64]
+IdArray = NDArray[np.integer[Any]]  # of tokens; int32 where many wait
 
 
-class PagePool:
-    """Counts who holds which page. Knows nothing of what is in them.
+class OutOfSlotsError(RuntimeError):
+    """A slot was asked for that nobody had reserved; a defect of the planner, not of the input."""
 
-    ``n_available`` pages are neither held nor promised to a table by ``reserve``.
+
+class SlotPool:
+    """Counts which slots are free. Knows nothing of what is in them.
+
+    ``n_available`` slots are neither held nor promised to a table by ``reserve``.
     """
 
-    def __init__(self, n_pages: int, *, page_size: int = PAGE_SIZE) -> None:
-        self.n_pages = n_pages
-        self.page_size = page_size
-        self.refcounts = [0] * n_pages
-        self._free = list(range(n_pages - 1, -1, -1))
+    def __init__(self, n_slots: int) -> None:
+        self.n_slots = n_slots
+        self._free = np.arange(n_slots - 1, -1, -1)  # a stack: what was freed last is taken first
+        self._n_free = n_slots
         self._n_reserved = 0
 
     @property
     def n_available(self) -> int:
-        return len(self._free) - self._n_reserved
+        return self._n_free - self._n_reserved
 
     def reserve(self, n: int) -> bool:
-        """Promise ``n`` pages to the caller; False, and nothing done, if there are not so many."""
+        """Promise ``n`` slots to the caller; False, and nothing done, if there are not so many."""
         if n > self.n_available:
             return False
         self._n_reserved += n
@@ -48,90 +48,73 @@ class PagePool:
     def unreserve(self, n: int) -> None:
         self._n_reserved -= n
 
-    def allocate(self) -> int:
-        """Take a page out of what was reserved."""
-        if self._n_reserved <= 0:
-            raise OutOfPagesError("a page was taken that was not reserved")
-        self._n_reserved -= 1
-        page = self._free.pop()
-        self.refcounts[page] = 1
-        return page
+    def allocate(self, n: int) -> IntArray:
+        """Take ``n`` slots out of what was reserved."""
+        if self._n_reserved < n:
+            raise OutOfSlotsError("slots were taken that were not reserved")
+        self._n_reserved -= n
+        self._n_free -= n
+        return self._free[self._n_free : self._n_free + n][::-1].copy()
 
-    def retain(self, page: int) -> None:
-        self.refcounts[page] += 1
-
-    def release(self, page: int) -> None:
-        self.refcounts[page] -= 1
-        if self.refcounts[page] == 0:
-            self._free.append(page)
+    def release(self, slots: IntArray) -> None:
+        self._free[self._n_free : self._n_free + len(slots)] = slots[::-1]
+        self._n_free += len(slots)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Table:
-    """The pages of one sequence; ``length`` positions of them are its own or inherited.
+    """The slots of one sequence, in order; those up to where it was forked are its parent's.
 
-    ``quota`` pages are reserved for it in the pool.
+    ``quota`` slots are reserved for it in the pool.
     """
 
-    pool: PagePool
-    pages: list[int] = field(default_factory=list)
-    length: int = 0
+    pool: SlotPool
+    slots: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     quota: int = 0
+    _parent: Table | None = None
+    _n_inherited: int = 0
+    _n_holders: int = 1  # itself, and its forks
+
+    @property
+    def length(self) -> int:
+        """How many tokens it has."""
+        return len(self.slots)
 
     def fork(self) -> Table:
-        """A sequence that starts with the same tokens; it shares every page and has no quota."""
-        for page in self.pages:
-            self.pool.retain(page)
-        return Table(pool=self.pool, pages=list(self.pages), length=self.length)
+        """A sequence that starts with the same tokens and has no quota."""
+        self._n_holders += 1
+        return Table(pool=self.pool, slots=self.slots, _parent=self, _n_inherited=self.length)
 
-    def extend(self, n: int) -> list[tuple[int, int, int]]:
-        """Make room for ``n`` more positions, out of the quota.
-
-        Returns copies ``(from, to, filled)`` to be made before anything is written: the first
-        ``filled`` positions of page ``from`` go to page ``to``; there is at most one.
-        """
-        size = self.pool.page_size
-        copies = []
-        filled = self.length % size
-        if n and filled and self.pool.refcounts[self.pages[-1]] > 1:
-            shared, own = self.pages[-1], self._allocate()
-            copies.append((shared, own, filled))
-            self.pages[-1] = own
-            self.pool.release(shared)
-        self.length += n
-        while len(self.pages) * size < self.length:
-            self.pages.append(self._allocate())
-        return copies
+    def extend(self, n: int) -> None:
+        """Make room for ``n`` more tokens, out of the quota."""
+        if self.quota < n:
+            raise OutOfSlotsError("a sequence has used up its reserved slots")
+        self.quota -= n
+        self.slots = np.concatenate([self.slots, self.pool.allocate(n)])
 
     def free(self) -> None:
-        """Give back the pages and what is left of the quota; the table is empty afterwards."""
-        for page in self.pages:
-            self.pool.release(page)
+        """Give back what is left of the quota, and the slots when no fork needs them any more."""
         self.pool.unreserve(self.quota)
-        self.pages, self.length, self.quota = [], 0, 0
-
-    def _allocate(self) -> int:
-        if self.quota <= 0:
-            raise OutOfPagesError("a sequence has used up its reserved pages")
-        self.quota -= 1
-        return self.pool.allocate()
+        self.quota = 0
+        table: Table | None = self
+        while table is not None:
+            table._n_holders -= 1
+            if table._n_holders:
+                return
+            self.pool.release(table.slots[table._n_inherited :])
+            table = table._parent
 
 
 class KVCache:
-    """The contents of the pages: ``pages`` (n_pages, n_layers, 2, page_size, width).
+    """The contents of the slots: ``layers`` (n_layers, 2, n_slots, width).
 
-    Of the two, the first are keys and the second values; ``width`` is n_kv_heads * head_dim. All
-    of a page lies together, and takes memory from the system only when it is first written.
+    Of the two, the first are keys and the second values; ``width`` is n_kv_heads * head_dim. A
+    slot takes memory from the system only when it is first written.
     """
 
-    def __init__(self, n_layers: int, width: int, n_pages: int, *, dtype: torch.dtype) -> None:
-        shape = (n_pages, n_layers, 2, PAGE_SIZE, width)
-        self.pages = _lazy_zeros(shape, dtype)
-
-    def copy(self, copies: Iterable[tuple[int, int, int]]) -> None:
-        """Make the copies that ``Table.extend`` asked for, in order."""
-        for source, target, filled in copies:
-            self.pages[target, :, :, :filled] = self.pages[source, :, :, :filled]
+    def __init__(self, n_layers: int, width: int, n_slots: int, *, dtype: torch.dtype) -> None:
+        self.n_slots = n_slots
+        self.layers = _lazy_zeros((n_layers, 2, n_slots, width), dtype)
 
 
 def _lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

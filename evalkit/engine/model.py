@@ -13,20 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from evalkit.engine.config import Arch
-from evalkit.engine.kv import PAGE_SIZE, KVCache, PagePool
+from evalkit.engine.kv import IntArray, KVCache, SlotPool
 from evalkit.engine.ops import cpu, products
-from evalkit.engine.plan import IntArray, Step, StepBuilder, Tile, pages_needed
+from evalkit.engine.plan import Step, StepBuilder
 from evalkit.engine.types import Budget
 
-FloatArray = NDArray[np.float32]
-
-_HEAD_ROWS = 128  # of logits that exist at a time: 25 MB for a vocabulary of 49,152
+_HEAD_ROWS = 128  # and so many tokens of the vocabulary: logits that exist at a time, 4 MB
+_HEAD_TOKENS = 8192
 _NOT_PACKED = ("embed.weight", "positions.weight")  # rows are looked up in them
-_PRODUCTS = ("qkv", "o", "gate_up", "down", "router", "experts.0.gate_up", "experts.0.down")
+_PRODUCTS = ("qkv", "o", "up", "down", "router", "experts.0.up", "experts.0.down")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +33,7 @@ class Model:
 
     arch: Arch
     weights: Mapping[str, Tensor]
-    head: Tensor  # (vocabulary, d) float32, packed
+    head: tuple[Tensor, ...]  # in parts, (vocabulary / parts, d) float32, packed
     # Cosines and sines (max_length, rotated_dim / 2) float32: of layers that see all, and of those
     # with a window where they differ; empty where positions are learned.
     rotations: tuple[tuple[Tensor, Tensor], ...]
@@ -54,20 +52,23 @@ def prepare(arch: Arch, given: dict[str, Tensor], *, exact: bool) -> Model:
     ``given`` is emptied on the way, since memory may not hold all weights in two layouts.
     """
     cpu.look_up_functions()
-    head = products.pack(given["embed.weight" if arch.tie_embeddings else "head.weight"].float())
+    _order_heads(arch, given)
+    whole = given["embed.weight" if arch.tie_embeddings else "head.weight"]
+    head = tuple(products.pack(part.float()) for part in torch.split(whole, _HEAD_TOKENS))
+    del whole
     weights: dict[str, Tensor] = {}
     for name in list(given):
-        weight = given.pop(name)
-        if name != "head.weight":
-            is_packed = weight.dim() == 2 and name not in _NOT_PACKED
-            weights[name] = products.pack(weight) if is_packed else weight
+        for part, weight in _parts(arch, name, given.pop(name)):
+            is_packed = weight.dim() == 2 and part not in _NOT_PACKED
+            weights[part] = products.pack(weight) if is_packed else weight
     numerics = cpu.Numerics()
     if exact:
+        first = {name: weights.get(f"layers.0.{name}.weight") for name in _PRODUCTS}
+        up = first["up"] if first["up"] is not None else first["experts.0.up"]
         numerics = cpu.probe(
-            [
-                head,
-                *(w for p in _PRODUCTS if (w := weights.get(f"layers.0.{p}.weight")) is not None),
-            ],
+            [head[0], head[-1], *(weight for weight in first.values() if weight is not None)],
+            gate=up if arch.is_gated else None,
+            activation=arch.activation,
             n_heads=arch.n_heads,
             n_kv_heads=arch.n_kv_heads,
             head_dim=arch.head_dim,
@@ -77,6 +78,32 @@ def prepare(arch: Arch, given: dict[str, Tensor], *, exact: bool) -> Model:
     return Model(
         arch=arch, weights=weights, head=head, rotations=_rotations(arch), numerics=numerics
     )
+
+
+def _parts(arch: Arch, name: str, weight: Tensor) -> list[tuple[str, Tensor]]:
+    """What the model keeps of a weight: all but the head, and the halves of a gated unit apart."""
+    if name == "head.weight":
+        return []
+    if ".gate_up." not in name:
+        return [(name, weight)]
+    names = ("gate", "up") if arch.is_gated else ("up",)
+    halves = weight.chunk(len(names))
+    return [(name.replace("gate_up", part), half) for part, half in zip(names, halves, strict=True)]
+
+
+def _order_heads(arch: Arch, weights: dict[str, Tensor]) -> None:
+    """Put the query heads in the order (group, key-value head), in place of the opposite.
+
+    So the rows and groups of a query lie as the keys do, and attention copies neither.
+    """
+    n, d = arch.n_kv_heads, arch.head_dim
+    order = torch.arange(arch.n_heads * d).view(n, -1, d).transpose(0, 1).flatten()
+    for name in list(weights):
+        if name.endswith(("qkv.weight", "qkv.bias")):
+            queries, others = weights[name].tensor_split([len(order)])
+            weights[name] = torch.cat([queries[order], others])
+        elif name.endswith(".o.weight"):
+            weights[name] = weights[name][:, order]
 
 
 def _rotations(arch: Arch) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -100,11 +127,10 @@ def _rotations(arch: Arch) -> tuple[tuple[Tensor, Tensor], ...]:
 class _Call:
     """What a step is to every layer."""
 
-    pages: Tensor  # (n_pages, n_layers, 2, page_size, width)
-    write_rows: Tensor
-    write_at: tuple[Tensor, Tensor]
+    cache: Tensor  # (n_layers, 2, n_slots, width)
+    slots: Tensor  # of the tokens, which are the first rows
     turns: tuple[tuple[Tensor, Tensor], ...]  # cosines and sines of the rows, as in ``Model``
-    rounds: Mapping[int, Sequence[Sequence[cpu.Block]]]  # by window; 0 is all
+    chunks: Mapping[int, Sequence[cpu.Chunk]]  # by window; 0 is all
 
 
 @torch.inference_mode()
@@ -113,28 +139,24 @@ def forward(model: Model, step: Step, cache: KVCache, rows: IntArray) -> Tensor:
 
     Returns the final, normed hidden states (len(rows), d), float32, of the rows asked for.
     """
-    cache.copy(step.copies)
     arch, weights = model.arch, model.weights
-    # One row more than there are tokens: attention's blocks are filled up with it.
-    n = len(step.tokens)
-    n_padding = max(1, model.numerics.min_rows - n)
+    n_padding = max(0, model.numerics.min_rows - len(step.tokens))
     tokens, positions = (
         F.pad(torch.from_numpy(ids), (0, n_padding)) for ids in (step.tokens, step.positions)
     )
+    group = arch.n_heads // arch.n_kv_heads
     call = _Call(
-        pages=cache.pages,
-        write_rows=torch.from_numpy(step.write_rows),
-        write_at=(torch.from_numpy(step.write_pages), torch.from_numpy(step.write_offsets)),
+        cache=cache.layers,
+        slots=torch.from_numpy(step.slots),
         turns=tuple(
             (cos[positions].unsqueeze(1), sin[positions].unsqueeze(1))
             for cos, sin in model.rotations
         ),
-        rounds={
-            window: _as_blocks(
-                step.windowed[window] if window else step.rounds,
-                arch.n_heads // arch.n_kv_heads,
-                model.dtype,
-            )
+        chunks={
+            window: [
+                cpu.as_tensors(chunk, group, model.dtype)
+                for chunk in (step.windowed[window] if window else step.chunks)
+            ]
             for window in {arch.window(i) for i in range(arch.n_layers)}
         },
     )
@@ -143,119 +165,143 @@ def forward(model: Model, step: Step, cache: KVCache, rows: IntArray) -> Tensor:
         x *= arch.embed_scale
     if arch.positions == "learned":
         x += F.embedding(positions, weights["positions.weight"])
-    for i in range(arch.n_layers):
-        _add_layer(model, i, x, call)
     wanted = F.pad(torch.from_numpy(rows), (0, max(0, model.numerics.min_rows - len(rows))))
-    return _norm(model, "norm", x[wanted])[: len(rows)]
+    for i in range(arch.n_layers):
+        x = _layer(model, i, x, call, wanted if i == arch.n_layers - 1 else None)
+    return _norm(model, "norm", x)[: len(rows)]
+
+
+_NOTHING = np.empty(0, dtype=np.int64)
 
 
 @torch.inference_mode()
-def log_probs(model: Model, hidden: Tensor) -> Iterator[tuple[int, FloatArray, FloatArray]]:
-    """Logits and log-probabilities of final hidden states, some rows at a time.
+def predict(
+    model: Model,
+    hidden: Tensor,
+    *,
+    asked: tuple[IntArray, IntArray] = (_NOTHING, _NOTHING),
+    kept: Sequence[int] = (),
+) -> Iterator[tuple[range, cpu.Predicted]]:
+    """What final hidden states predict, as ``cpu.predict``, for some rows at a time.
 
-    Yields (first row, logits, log-probabilities), each (n, vocabulary) float32.
+    Yields the rows with what they predict; rows in it count from the first of them.
     """
-    for at in range(0, len(hidden), _HEAD_ROWS):
-        rows = hidden[at : at + _HEAD_ROWS]
-        logits, logprobs = cpu.log_probs(
-            rows, model.head, model.numerics, softcap=model.arch.logit_softcap
+    rows, tokens = asked
+    for low in range(0, len(hidden), _HEAD_ROWS):
+        part = range(low, min(low + _HEAD_ROWS, len(hidden)))
+        here = (rows >= low) & (rows < part.stop)
+        yield (
+            part,
+            cpu.predict(
+                hidden[low : part.stop],
+                model.head,
+                model.numerics,
+                asked=(rows[here] - low, tokens[here]),
+                kept=[row - low for row in kept if row in part],
+                softcap=model.arch.logit_softcap,
+            ),
         )
-        yield at, logits.numpy(), logprobs.numpy()
 
 
 @contextmanager
-def lent_cache(model: Model, longest: int, budget: Budget) -> Iterator[tuple[PagePool, KVCache]]:
-    """A pool of pages within the budget, or as large as a sequence of ``longest`` needs.
+def lent_cache(model: Model, longest: int, budget: Budget) -> Iterator[tuple[SlotPool, KVCache]]:
+    """A pool of slots within the budget, or as large as a sequence of ``longest`` needs.
 
     The memory is kept for the next call; calls at the same time get one each.
     """
     width = model.arch.n_kv_heads * model.arch.head_dim
-    page_bytes = 2 * model.arch.n_layers * PAGE_SIZE * width * model.dtype.itemsize
-    n_pages = max(pages_needed(longest, PAGE_SIZE), budget.cache_bytes // page_bytes)
+    slot_bytes = 2 * model.arch.n_layers * width * model.dtype.itemsize
+    n_slots = max(longest, budget.cache_bytes // slot_bytes)
     try:
         cache = model.spare_caches.pop()
     except IndexError:
         cache = None
-    if cache is None or len(cache.pages) != n_pages:
-        cache = KVCache(model.arch.n_layers, width, n_pages, dtype=model.dtype)
+    if cache is None or cache.n_slots != n_slots:
+        cache = KVCache(model.arch.n_layers, width, n_slots, dtype=model.dtype)
     try:
-        yield PagePool(n_pages), cache
+        yield SlotPool(n_slots), cache
     finally:
         if not model.spare_caches:
             model.spare_caches.append(cache)
 
 
-def new_step(model: Model, pool: PagePool) -> StepBuilder:
+def new_step(model: Model) -> StepBuilder:
     """An empty step, to be cut as the model's numerics ask."""
     return StepBuilder(
-        page_size=pool.page_size,
         tile_sizes=model.numerics.tile_sizes,
+        row_multiple=model.numerics.row_multiple,
         key_multiple=model.numerics.key_multiple,
         windows=tuple(sorted(set(model.arch.windows) - {0})),
     )
 
 
-def _add_layer(model: Model, layer: int, x: Tensor, call: _Call) -> None:
-    """Add to the residual stream (rows, d) what a layer makes of it."""
+def _layer(model: Model, layer: int, x: Tensor, call: _Call, wanted: Tensor | None) -> Tensor:
+    """The residual stream (rows, d) after a layer; of the rows that are wanted, or of all."""
     arch, at = model.arch, f"layers.{layer}."
-    attended = _attention(model, layer, _norm(model, f"{at}attn_norm", x), call)
+    h = _norm(model, f"{at}attn_norm", x)
+    attended = _attention(model, layer, h, call)
+    if wanted is not None:
+        x, attended = x[wanted], attended[wanted]
+    attended = _linear(model, f"{at}o", attended)
     if arch.post_norms:
         attended = _norm(model, f"{at}attn_post_norm", attended)
     if not arch.is_parallel:
-        x += attended
+        x = x + attended
     h = _norm(model, f"{at}mlp_norm", x)
     made = _mixture(model, at, h) if arch.n_experts else _unit(model, at, h)
     if arch.post_norms:
         made = _norm(model, f"{at}mlp_post_norm", made)
     if arch.is_parallel:
-        x += attended
-    x += made
+        x = x + attended
+    return x + made
 
 
 def _attention(model: Model, layer: int, h: Tensor, call: _Call) -> Tensor:
-    """Attention of the rows (rows, d), whose keys and values go to the cache first."""
+    """Attention of the rows (rows, heads * d), whose keys and values go to the cache first."""
     arch = model.arch
     window = arch.window(layer)
     q, k, v = _project(model, layer, h, call.turns[-1 if window else 0] if call.turns else None)
-    for pages, new in ((call.pages[:, layer, 0], k), (call.pages[:, layer, 1], v)):
-        pages[call.write_at] = new[call.write_rows]
+    cache, n = call.cache[layer], len(call.slots)
+    for side, new in zip(cache, (k, v), strict=True):
+        side.index_copy_(0, call.slots, new[:n])
     attended = cpu.attend(
-        q,
-        call.pages[:, layer],
-        call.rounds[window],
-        n_kv_heads=arch.n_kv_heads,
+        q.view(len(q), -1, arch.n_kv_heads, arch.head_dim),
+        cache,
+        call.chunks[window],
         scale=arch.query_scale or None,
         softcap=arch.attn_softcap,
     )
-    return _linear(model, f"layers.{layer}.o", attended.flatten(1))
+    return attended.flatten(1)
 
 
 def _project(
     model: Model, layer: int, h: Tensor, turns: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries (rows, heads, d), normed and rotated, and keys and values (rows, kv_heads * d)."""
-    arch, d, at = model.arch, model.arch.head_dim, f"layers.{layer}."
-    qkv = _linear(model, f"{at}qkv", h)
-    n_rotated = arch.n_heads + arch.n_kv_heads
-    qk = qkv[:, : n_rotated * d].view(len(h), n_rotated, d)
+    arch, at = model.arch, f"layers.{layer}."
+    heads = _linear(model, f"{at}qkv", h).view(len(h), -1, arch.head_dim)
+    q, k, v = heads.tensor_split([arch.n_heads, arch.n_heads + arch.n_kv_heads], dim=1)
     if arch.qk_norm:
-        q, k = qk[:, : arch.n_heads], qk[:, arch.n_heads :]
-        qk = torch.cat([_norm(model, f"{at}q_norm", q), _norm(model, f"{at}k_norm", k)], dim=1)
+        q, k = _norm(model, f"{at}q_norm", q), _norm(model, f"{at}k_norm", k)
     if turns is not None:
-        qk = cpu.rotate(qk, *turns)
-    qk = qk.to(model.dtype)
-    v = qkv[:, n_rotated * d :].to(model.dtype)
-    return qk[:, : arch.n_heads], qk[:, arch.n_heads :].flatten(1), v
+        q, k = cpu.rotate(q, *turns), cpu.rotate(k, *turns)
+    q, k, v = (part.to(model.dtype) for part in (q, k, v))
+    return q.contiguous(), k.flatten(1), v.flatten(1)
 
 
 def _unit(model: Model, at: str, h: Tensor) -> Tensor:
     """The feed-forward unit whose weights' names begin with ``at``, (rows, d) to (rows, d)."""
-    inner = _linear(model, f"{at}gate_up", h)
     activation = model.arch.activation
     if model.arch.is_gated:
-        inner = cpu.gated(inner, activation)
+        gate, up = (
+            products.Linear(
+                model.weights[f"{at}{name}.weight"], model.weights.get(f"{at}{name}.bias")
+            )
+            for name in ("gate", "up")
+        )
+        inner = cpu.gated(h.to(model.dtype), gate, up, activation, model.numerics)
     else:
-        inner = cpu.activate(inner.float(), activation)
+        inner = cpu.activate(_linear(model, f"{at}up", h).float(), activation)
     return _linear(model, f"{at}down", inner)
 
 
@@ -291,21 +337,3 @@ def _linear(model: Model, name: str, x: Tensor) -> Tensor:
     product = cpu.linear(x.to(model.dtype), model.weights[f"{name}.weight"], model.numerics)
     bias = model.weights.get(f"{name}.bias")
     return product if bias is None else product + bias
-
-
-def _as_blocks(
-    rounds: Sequence[Sequence[Tile]], group: int, dtype: torch.dtype
-) -> Sequence[Sequence[cpu.Block]]:
-    return [
-        [
-            cpu.make_block(
-                torch.from_numpy(tile.pages),
-                torch.from_numpy(tile.rows).flatten(),
-                torch.from_numpy(tile.is_seen),
-                group=group,
-                dtype=dtype,
-            )
-            for tile in tiles
-        ]
-        for tiles in rounds
-    ]

@@ -2,29 +2,30 @@
 
 All sequences are known before the first is computed. Sorted, they form a trie whose edges are
 the runs of tokens that a set of sequences shares; walked depth first, each edge is computed once
-and its pages are given back after its last descendant. A ``Step`` is one call of the model: runs
+and its slots are given back after its last descendant. A ``Step`` is one call of the model: runs
 of tokens from any place in the trie, and next tokens of sequences that are being generated.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.engine.kv import OutOfPagesError, PagePool, Table
+from evalkit.engine.kv import IdArray, IntArray, OutOfSlotsError, SlotPool, Table
 
-IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-# A node below so many branchings does not branch again: what its sequences still share is
-# computed for each of them. Each branching may hold a partly filled page on the way down.
-MAX_BRANCHINGS = 16
+# Attention to so many positions at a time is one softmax, and so many of those are put together
+# at once: both decide the bits of a result.
+BLOCK_SIZE = 128
+CHUNK = 8
 
 
 @dataclass(slots=True)
@@ -43,9 +44,7 @@ class Node:
     n_children: int = 0
 
 
-def build_trie(
-    sequences: Sequence[IntArray], *, max_branchings: int = MAX_BRANCHINGS
-) -> list[Node]:
+def build_trie(sequences: Sequence[IdArray]) -> list[Node]:
     """The trie of lexicographically sorted sequences, each node before its children.
 
     The first node is the root; its edge is empty if the sequences do not all start alike.
@@ -53,171 +52,267 @@ def build_trie(
     shared = np.array([_n_common(a, b) for a, b in pairwise(sequences)], dtype=np.int64)
     lengths = np.array([len(s) for s in sequences], dtype=np.int64)
     nodes: list[Node] = []
-    todo = [(-1, 0, 0, len(sequences), 0)] if sequences else []
+    todo = [(-1, 0, 0, len(sequences))] if sequences else []
     while todo:
-        parent, start, low, high, depth = todo.pop()
+        parent, start, low, high = todo.pop()
         end = int(shared[low : high - 1].min(initial=lengths[low]))
         own = int((lengths[low:high] == end).sum())
         index = len(nodes)
         nodes.append(Node(parent=parent, start=start, end=end, low=low, high=high, own=own))
-        inner = slice(low + own, high - 1)
-        is_cut = shared[inner] == end
-        if depth >= max_branchings:
-            is_cut = shared[inner] < np.maximum(lengths[inner], lengths[low + own + 1 : high])
-        cuts = [low + own, *(np.flatnonzero(is_cut) + low + own + 1).tolist(), high]
         if own == high - low:
             continue
+        is_cut = shared[low + own : high - 1] == end
+        cuts = [low + own, *(np.flatnonzero(is_cut) + low + own + 1).tolist(), high]
         nodes[index].n_children = len(cuts) - 1
-        below = depth + (len(cuts) > 2)
-        todo += reversed([(index, end, a, b, below) for a, b in pairwise(cuts)])
+        todo += reversed([(index, end, a, b) for a, b in pairwise(cuts)])
     return nodes
 
 
-def in_order(sequences: Sequence[IntArray]) -> list[int]:
+def in_order(sequences: Sequence[IdArray]) -> list[int]:
     """The indices of the sequences in lexicographic order; of equals the first first."""
     keys = [s.astype(">u4").tobytes() for s in sequences]
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 
-def _n_common(a: IntArray, b: IntArray) -> int:
+def _n_common(a: IdArray, b: IdArray) -> int:
     """The length of the longest common prefix."""
     n = min(len(a), len(b))
     differs = a[:n] != b[:n]
     return int(differs.argmax()) if differs.any() else n
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
-    """Attention of ``w`` blocks of ``size`` query rows, each to the first keys of one page."""
+class Shared(NamedTuple):
+    """Attention of rows ``low`` to ``high`` of a step to every key of the same few blocks.
 
-    pages: IntArray  # (w,)
-    rows: IntArray  # (w, size) rows of the step; its n_tokens stands for no row
+    It is computed for rows ``begin`` to ``end``, a convenient number, which may go past the last.
+    """
+
+    place: int  # of the first block, in its chunk
+    slots: IntArray  # (w, block_size) of the keys
+    low: int
+    high: int
+    begin: int
+    end: int
+
+
+class Tile(NamedTuple):
+    """Attention of ``w`` groups of ``size`` rows, each group to keys of its own in one block."""
+
+    place: int  # of the block, in its chunk
+    n_rows: int  # of the step
+    slots: IntArray  # (w, n_keys)
+    rows: IntArray  # (w, size) rows of the step; n_rows stands for no row
     is_seen: BoolArray  # (w, size, n_keys) the key is not after the row, and in its window
+
+
+class Chunk(NamedTuple):
+    """The attention to ``n_blocks`` consecutive blocks of positions."""
+
+    n_blocks: int
+    shared: tuple[Shared, ...]
+    tiles: tuple[Tile, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One call of the model. Row ``i`` is the token ``tokens[i]`` at ``positions[i]``.
 
-    ``rounds[j]`` is the attention to the pages of positions ``j * page_size`` on; a row takes
-    part in each round up to its own position's, and in each in one tile only.
+    Positions are cut into blocks, the same for all sequences, and blocks into chunks. A row takes
+    part in the attention to each block that it sees of, up to its own, once.
     """
 
-    tokens: IntArray  # (n,)
+    tokens: IdArray  # (n,)
     positions: IntArray  # (n,)
-    copies: tuple[tuple[int, int, int], ...]  # pages to copy first: from, to, positions filled
-    write_rows: IntArray  # (m,) rows whose keys and values go to
-    write_pages: IntArray  # (m,) this page; a row may go to several
-    write_offsets: IntArray  # (m,) at this place of it
-    rounds: tuple[tuple[Tile, ...], ...]
-    windowed: Mapping[int, tuple[tuple[Tile, ...], ...]]  # rounds of rows that see so many tokens
+    slots: IntArray  # (n,) where the keys and values of the rows go
+    chunks: tuple[Chunk, ...]
+    windowed: Mapping[int, tuple[Chunk, ...]]  # of rows that see so many tokens
 
 
 class _Run(NamedTuple):
-    """Rows ``row`` on, at positions ``start`` to ``end`` of the sequence in ``pages``."""
+    """Rows ``row`` on, at positions ``start`` to ``end`` of the sequence in ``slots``."""
 
     row: int
     start: int
     end: int
-    pages: list[int]
+    slots: IntArray
+
+
+class _Seen(NamedTuple):
+    """Rows ``low`` to ``high`` that see of the keys in ``slots``, a block's first."""
+
+    low: int
+    high: int
+    slots: IntArray
 
 
 @dataclass(slots=True, kw_only=True)
 class StepBuilder:
     """Collects runs of tokens into a step.
 
-    ``tile_sizes`` are the numbers of query rows that attention is called with, ascending;
-    a tile sees a multiple of ``key_multiple`` keys. For each of ``windows`` the attention of rows
-    that see only so many of the last tokens is planned too.
+    ``tile_sizes`` are the numbers of rows in a group of a tile, ascending, and a tile has a
+    multiple of ``key_multiple`` keys. Of rows that share blocks a multiple of ``row_multiple``
+    is computed at a time, others among them to no avail; fewer than that are put into tiles. For
+    each of ``windows`` the attention of rows that see only so many of the last tokens is planned
+    too.
     """
 
-    page_size: int
     tile_sizes: tuple[int, ...]
     key_multiple: int
+    row_multiple: int
+    block_size: int = BLOCK_SIZE
     windows: tuple[int, ...] = ()
     n_tokens: int = 0
-    _ids: list[IntArray] = field(default_factory=list)
+    _ids: list[IdArray] = field(default_factory=list)
     _runs: list[_Run] = field(default_factory=list)
-    _copies: list[tuple[int, int, int]] = field(default_factory=list)
-    _writes: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
 
-    def add(self, table: Table, ids: IntArray) -> int:
+    def add(self, table: Table, ids: IdArray) -> int:
         """Append tokens to a sequence; returns the row of the first."""
         row, start = self.n_tokens, table.length
-        for source, target, filled in table.extend(len(ids)):
-            self._copies.append((source, target, filled))
-            # What this step is still to write in the page must reach its copy as well.
-            for first, offset, n in self._writes.get(source, ()):
-                if offset < filled:
-                    self._writes.setdefault(target, []).append(
-                        (first, offset, min(n, filled - offset))
-                    )
-        end = table.length
+        table.extend(len(ids))
         self._ids.append(ids)
-        self._runs.append(_Run(row, start, end, list(table.pages)))
-        for at in range(start // self.page_size, (end - 1) // self.page_size + 1):
-            low, high = max(start, at * self.page_size), min(end, (at + 1) * self.page_size)
-            write = (row + low - start, low - at * self.page_size, high - low)
-            self._writes.setdefault(table.pages[at], []).append(write)
+        self._runs.append(_Run(row, start, table.length, table.slots))
         self.n_tokens += len(ids)
         return row
 
     def build(self) -> Step:
         """The step of all that was added; at least one token."""
         positions = np.concatenate([np.arange(r.start, r.end) for r in self._runs])
-        writes = [(page, *run) for page, runs in self._writes.items() for run in runs]
-        n_rounds = int(positions.max()) // self.page_size + 1
         return Step(
             tokens=np.concatenate(self._ids),
             positions=positions,
-            copies=tuple(self._copies),
-            write_rows=np.concatenate([np.arange(row, row + n) for _, row, _, n in writes]),
-            write_pages=np.concatenate([np.full(n, page) for page, _, _, n in writes]),
-            write_offsets=np.concatenate([np.arange(at, at + n) for _, _, at, n in writes]),
-            rounds=tuple(self._round(at, positions) for at in range(n_rounds)),
-            windowed={
-                window: tuple(self._round(at, positions, window) for at in range(n_rounds))
-                for window in self.windows
-            },
+            slots=np.concatenate([r.slots[r.start : r.end] for r in self._runs]),
+            chunks=self._chunks(positions),
+            windowed={window: self._chunks(positions, window) for window in self.windows},
         )
 
-    def _round(self, at: int, positions: IntArray, window: int = 0) -> tuple[Tile, ...]:
-        """The attention to the pages at place ``at`` of the tables, rows of a page together."""
-        first = at * self.page_size
-        by_page: dict[int, list[IntArray]] = defaultdict(list)
+    def _chunks(self, positions: IntArray, window: int = 0) -> tuple[Chunk, ...]:
+        whole, partial = self._blocks(window)
+        shared: dict[int, list[Shared]] = defaultdict(list)
+        for (low, high), blocks in _by_rows(whole).items():
+            if wide := self._widened(low, high):
+                for first, slots in _runs_of_blocks(blocks):
+                    shared[first // CHUNK].append(Shared(first % CHUNK, slots, low, high, *wide))
+            else:
+                for at, slots in blocks:
+                    partial[at].append(_Seen(low, high, slots))
+        n_blocks = int(positions.max()) // self.block_size + 1
+        return tuple(
+            Chunk(
+                min(CHUNK, n_blocks - first),
+                tuple(shared[first // CHUNK]),
+                tuple(
+                    tile
+                    for at in range(first, min(first + CHUNK, n_blocks))
+                    for tile in self._tiles(at, partial[at], positions, window)
+                ),
+            )
+            for first in range(0, n_blocks, CHUNK)
+        )
+
+    def _blocks(
+        self, window: int
+    ) -> tuple[dict[tuple[int, int], list[_Seen]], dict[int, list[_Seen]]]:
+        """What rows see: of whole blocks, by place and last slot; and of parts of one, by place."""
+        size = self.block_size
+        whole: dict[tuple[int, int], list[_Seen]] = defaultdict(list)
+        partial: dict[int, list[_Seen]] = defaultdict(list)
         for run in self._runs:
-            # The last position whose window reaches the page's last key.
-            end = min(run.end, first + self.page_size + window - 1) if window else run.end
-            start = max(first, run.start)
-            if end > start:
-                rows = np.arange(run.row + start - run.start, run.row + end - run.start)
-                by_page[run.pages[at]].append(rows)
-        blocks: dict[int, list[tuple[int, IntArray]]] = defaultdict(list)
-        for page, parts in by_page.items():
-            rows = np.concatenate(parts)
-            for block in np.split(rows, range(self.tile_sizes[-1], len(rows), self.tile_sizes[-1])):
-                size = next(s for s in self.tile_sizes if s >= len(block))
-                blocks[size].append((page, block))
+            shift = run.row - run.start
+            begin = max(0, run.start - window + 1) if window else 0
+            for at in range(begin // size, (run.end - 1) // size + 1):
+                first, last = at * size, at * size + size - 1
+                low, high = max(run.start, first), run.end
+                all_low, all_high = max(low, last), high
+                if window:
+                    # The last position whose window reaches the block's last key, and its first.
+                    high = min(high, last + window)
+                    all_high = min(high, first + window)
+                slots = run.slots[first : last + 1]
+                if all_low < all_high:
+                    seen = _Seen(all_low + shift, all_high + shift, slots)
+                    whole[at, int(slots[-1])].append(seen)
+                    parts = ((low, all_low), (all_high, high))
+                else:
+                    parts = ((low, high), (high, high))
+                partial[at] += [_Seen(a + shift, b + shift, slots) for a, b in parts if a < b]
+        return whole, partial
+
+    def _widened(self, low: int, high: int) -> tuple[int, int] | None:
+        """Rows ``low`` to ``high`` and some beside, a multiple as asked; None if too few."""
+        if high - low < self.row_multiple:
+            return None
+        n = -(-(high - low) // self.row_multiple) * self.row_multiple
+        begin = max(0, min(low, self.n_tokens - n))
+        return begin, begin + n
+
+    def _tiles(
+        self, at: int, seen: list[_Seen], positions: IntArray, window: int
+    ) -> Iterator[Tile]:
+        """The tiles of one block, the smallest first; what a tile's groups see is a mask."""
+        largest = self.tile_sizes[-1]
+        groups: dict[int, list[_Seen]] = defaultdict(list)
+        for one in seen:
+            for low in range(one.low, one.high, largest):
+                high = min(low + largest, one.high)
+                size = next(s for s in self.tile_sizes if s >= high - low)
+                groups[size].append(_Seen(low, high, one.slots))
         # The row that stands for none sees every key: a softmax over nothing would be a NaN.
-        reach = np.append(positions - first, self.page_size)
-        hidden = np.append(positions - first - window if window else positions * 0 - 1, -1)
-        return tuple(self._tile(size, blocks[size], reach, hidden) for size in sorted(blocks))
+        reach = np.append(positions - at * self.block_size, self.block_size)
+        hidden = np.append(reach[:-1] - window if window else positions * 0 - 1, -1)
+        for size in sorted(groups):
+            yield self._tile(at % CHUNK, size, groups[size], reach, hidden)
 
     def _tile(
-        self, size: int, blocks: list[tuple[int, IntArray]], reach: IntArray, hidden: IntArray
+        self, place: int, size: int, groups: list[_Seen], reach: IntArray, hidden: IntArray
     ) -> Tile:
         """A tile of rows that see the keys after ``hidden`` and up to ``reach``."""
-        rows = np.full((len(blocks), size), self.n_tokens)
-        for i, (_, block) in enumerate(blocks):
-            rows[i, : len(block)] = block
-        last = max(int(reach[block].max()) for _, block in blocks)
-        n_keys = min(self.page_size, (last // self.key_multiple + 1) * self.key_multiple)
-        return Tile(
-            pages=np.array([page for page, _ in blocks]),
-            rows=rows,
-            is_seen=(np.arange(n_keys) <= reach[rows][:, :, None])
-            & (np.arange(n_keys) > hidden[rows][:, :, None]),
-        )
+        rows = np.full((len(groups), size), self.n_tokens)
+        for i, group in enumerate(groups):
+            rows[i, : group.high - group.low] = np.arange(group.low, group.high)
+        last = max(int(reach[group.low : group.high].max()) for group in groups)
+        n_keys = min(self.block_size, (last // self.key_multiple + 1) * self.key_multiple)
+        slots = np.empty((len(groups), n_keys), dtype=np.int64)
+        for i, group in enumerate(groups):
+            n = min(n_keys, len(group.slots))
+            slots[i, :n], slots[i, n:] = group.slots[:n], group.slots[0]
+        keys = np.arange(n_keys)
+        is_seen = (keys <= reach[rows][:, :, None]) & (keys > hidden[rows][:, :, None])
+        return Tile(place, self.n_tokens, slots, rows, is_seen)
+
+
+def _by_rows(
+    whole: Mapping[tuple[int, int], Sequence[_Seen]],
+) -> dict[tuple[int, int], list[tuple[int, IntArray]]]:
+    """The blocks that runs of consecutive rows see all of, (place, slots), by the first and last.
+
+    The tokens of a trie are walked depth first: rows that share a block are mostly neighbours.
+    """
+    found: dict[tuple[int, int], list[tuple[int, IntArray]]] = defaultdict(list)
+    for (at, _), seen in whole.items():
+        low, high = seen[0].low, seen[0].high
+        for one in seen[1:]:
+            if one.low != high:
+                found[low, high].append((at, seen[0].slots))
+                low = one.low
+            high = one.high
+        found[low, high].append((at, seen[0].slots))
+    return found
+
+
+def _runs_of_blocks(
+    blocks: Sequence[tuple[int, IntArray]],
+) -> Iterator[tuple[int, IntArray]]:
+    """Blocks that follow on each other in a chunk, put together: the first place and (w, size)."""
+    together: list[IntArray] = []
+    first = 0
+    for at, slots in sorted(blocks, key=itemgetter(0)):
+        if together and (at != first + len(together) or at % CHUNK == 0):
+            yield first, np.stack(together)
+            together = []
+        if not together:
+            first = at
+        together.append(slots)
+    yield first, np.stack(together)
 
 
 class Span(NamedTuple):
@@ -237,25 +332,24 @@ class Start(NamedTuple):
 
 
 class Walker:
-    """Walks a trie depth first, handing its tokens to steps as pages allow.
+    """Walks a trie depth first, handing its tokens to steps as the pool allows.
 
     ``tails[i]`` is how many positions sequence ``i`` may go on for after its end; one that goes
-    on at all is handed over as a ``Start``, and the first that ends with a node has its pages
-    reserved. All pages that a node can need are reserved before its first token is planned.
+    on at all is handed over as a ``Start``, and the first that ends with a node has its slots
+    reserved. All slots that a node can need are reserved before its first token is planned.
     """
 
     def __init__(
         self,
-        sequences: Sequence[IntArray],
-        pool: PagePool,
+        sequences: Sequence[IdArray],
+        pool: SlotPool,
         *,
         tails: Sequence[int] | None = None,
-        max_branchings: int = MAX_BRANCHINGS,
     ) -> None:
         self._sequences = sequences
         self._pool = pool
         self._tails = tails or [0] * len(sequences)
-        self._nodes = build_trie(sequences, max_branchings=max_branchings)
+        self._nodes = build_trie(sequences)
         self._next = 0
         self._table: Table | None = None  # of the node being walked; None between nodes
         self._at = 0
@@ -270,7 +364,7 @@ class Walker:
     def fill(
         self, builder: StepBuilder, n_tokens: int, *, max_starts: int = 1
     ) -> tuple[list[Span], list[Start]]:
-        """Plan up to ``n_tokens`` tokens; stop early when out of pages or of starts wanted."""
+        """Plan up to ``n_tokens`` tokens; stop early when out of slots or of starts wanted."""
         spans: list[Span] = []
         starts: list[Start] = []
         while n_tokens > 0 and not self.is_done and len(starts) < max_starts:
@@ -290,17 +384,14 @@ class Walker:
         return spans, starts
 
     def retire(self) -> None:
-        """Give back the pages of finished leaves; to be called when the step has been computed."""
+        """Give back the slots of finished leaves; to be called when the step has been computed."""
         for table in self._retired:
             table.free()
         self._retired.clear()
 
     def _enter(self, node: Node) -> Table | None:
-        size = self._pool.page_size
-        need = -(-node.end // size) - node.start // size
         tail = self._tails[node.low] if node.own else 0
-        if tail:
-            need += -(-(node.end + tail) // size) - node.end // size
+        need = node.end - node.start + tail
         if not self._pool.reserve(need):
             return None
         if node.parent < 0:
@@ -311,7 +402,7 @@ class Walker:
             if n_left > 1:
                 self._open_tables[node.parent] = (parent, n_left - 1)
             else:
-                parent.free()  # before the last child writes: it then holds the last page alone
+                parent.free()
         table.quota = need
         self._at = node.start
         return table
@@ -334,12 +425,7 @@ class Walker:
         return starts
 
 
-def pages_needed(max_length: int, page_size: int) -> int:
-    """The fewest pages with which any sequence of ``max_length`` can be walked and gone on with."""
-    return -(-max_length // page_size) + MAX_BRANCHINGS + 4
-
-
 def require(is_moving: bool) -> None:
-    """Raise where a plan has stopped although there is work; never, if pages were counted right."""
+    """Raise where a plan has stopped although there is work; never, if slots were counted right."""
     if not is_moving:
-        raise OutOfPagesError("no page is left for the next token and none will come free")
+        raise OutOfSlotsError("no slot is left for the next token and none will come free")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from evalkit.engine.model import Model, forward, lent_cache, log_probs, new_step
-from evalkit.engine.plan import IntArray, Span, Walker, in_order, require
+from evalkit.engine.kv import IdArray, IntArray
+from evalkit.engine.model import Model, forward, lent_cache, new_step, predict
+from evalkit.engine.plan import Span, Walker, in_order, require
 from evalkit.engine.types import Budget, Scored
 
 
@@ -21,7 +22,7 @@ class Pending:
     """
 
     index: int
-    ids: IntArray
+    ids: IdArray
     n_given: int
     logprobs: list[float] = field(default_factory=list)  # those known so far, in order
     is_greedy: bool = True
@@ -48,7 +49,7 @@ def score(model: Model, items: Sequence[Pending], budget: Budget) -> Iterator[tu
     with lent_cache(model, max(len(item.ids) for item in items), budget) as (pool, cache):
         walker = Walker([item.ids[:-1] for item in items], pool)
         while not walker.is_done:
-            builder = new_step(model, pool)
+            builder = new_step(model)
             spans, _ = walker.fill(builder, budget.step_tokens)
             require(builder.n_tokens > 0)
             targets = [t for span in spans for t in _targets(span, items, n_given)]
@@ -64,13 +65,13 @@ def _read(
     model: Model, hidden: Tensor, targets: Sequence[_Target], at: IntArray
 ) -> Iterator[tuple[int, Scored]]:
     """Give the items their log-probabilities; target ``i`` is predicted by ``hidden[at[i]]``."""
-    for first, logits, logprobs in log_probs(model, hidden):
-        best = logits.argmax(-1)
-        for i in np.flatnonzero((at >= first) & (at < first + len(logits))).tolist():
+    tokens = np.array([token for _, _, token in targets], dtype=np.int64)
+    for rows, predicted in predict(model, hidden, asked=(at, tokens)):
+        here = np.flatnonzero((at >= rows.start) & (at < rows.stop))
+        for i, logprob in zip(here.tolist(), predicted.asked.tolist(), strict=True):
             _, item, token = targets[i]
-            row = at[i] - first
-            item.logprobs.append(float(logprobs[row, token]))
-            item.is_greedy &= bool(best[row] == token)
+            item.logprobs.append(logprob)
+            item.is_greedy &= bool(predicted.best[at[i] - rows.start] == token)
             if item.is_complete:
                 yield item.index, Scored(logprobs=tuple(item.logprobs), is_greedy=item.is_greedy)
 

@@ -96,7 +96,14 @@ class Tokenizer:
     def encode_pair(
         self, context: str, continuation: str, *, parse_special: bool = False
     ) -> tuple[list[int], list[int]]:
-        """The ids of a context and of what follows it; neither list is empty.
+        """As ``encode_pairs`` of one continuation."""
+        [pair] = self.encode_pairs(context, [continuation], parse_special=parse_special)
+        return pair
+
+    def encode_pairs(
+        self, context: str, continuations: Sequence[str], *, parse_special: bool = False
+    ) -> list[tuple[list[int], list[int]]]:
+        """The ids of a context and of each of what may follow it; no list is empty.
 
         White space at the end of the context moves to the continuation, the whole is encoded, and
         cut where the context alone would end; so the two lists together are ``encode(context +
@@ -107,17 +114,23 @@ class Tokenizer:
         Source: the rule of lm-evaluation-harness, ``TemplateLM._encode_pair``, but for a token
         that spans the cut and is the last: it counts as continuation, so that there always is one.
         """
+        space = ""
         if not parse_special:
             kept = context.rstrip()
-            context, continuation = kept, context[len(kept) :] + continuation
-        whole = self.encode(context + continuation, parse_special=parse_special)
+            context, space = kept, context[len(kept) :]
         alone = self.encode(context, parse_special=parse_special)
-        if whole == alone:
-            raise TokenizerError(f"the continuation {continuation!r} has no tokens to score")
-        n_context = min(len(alone), len(whole) - 1)
-        if n_context:
-            return whole[:n_context], whole[n_context:]
-        return [self.prefix_id], whole
+        pairs = []
+        for continuation in continuations:
+            whole = self.encode(context + space + continuation, parse_special=parse_special)
+            if whole == alone:
+                raise TokenizerError(
+                    f"the continuation {space + continuation!r} has no tokens to score"
+                )
+            n_context = min(len(alone), len(whole) - 1)
+            pairs.append(
+                (whole[:n_context], whole[n_context:]) if n_context else ([self.prefix_id], whole)
+            )
+        return pairs
 
     @property
     def prefix_id(self) -> int:

@@ -26,6 +26,11 @@ class Sampling:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """The model's first choice is taken as it is."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
     def __post_init__(self) -> None:
         problems = {
             "max_tokens": self.max_tokens < 0,

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from steps import seen_slots
 from torch import Tensor
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from evalkit.engine.config import Activation
-from evalkit.engine.kv import PagePool, Table
+from evalkit.engine.kv import SlotPool, Table
 from evalkit.engine.ops import cpu, ref
 from evalkit.engine.plan import StepBuilder
 from evalkit.engine.rope import read_scaling
@@ -42,18 +43,13 @@ def test_an_activation_is_its_formula_and_that_of_torch(activation: Activation) 
     # One minus something close to one, times x: an error of an ulp of 1 is one of x times that.
     bound = 4 * EPS * float(x.abs().max())
     torch.testing.assert_close(cpu.activate(x, activation).double(), theirs, rtol=0, atol=bound)
-    both = torch.cat([x, x.flip(0)], dim=1)
-    gated = cpu.gated(both, activation)
-    torch.testing.assert_close(gated, cpu.activate(x, activation) * x.flip(0), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("n", [1, 3, 17, 555])
 def test_a_row_s_activation_does_not_depend_on_its_batch(activation: Activation, n: int) -> None:
     # Of enough elements that threads share them: a share's last elements must be as the others.
-    x = rows(700, 2 * 203)
-    whole = cpu.gated(x, activation)
-    assert torch.equal(cpu.gated(x[40 : 40 + n], activation), whole[40 : 40 + n])
+    x = rows(700, 203)
     assert torch.equal(
         cpu.activate(x[40 : 40 + n].clone(), activation), cpu.activate(x, activation)[40 : 40 + n]
     )
@@ -78,45 +74,52 @@ def test_a_part_of_a_head_is_rotated_and_the_rest_left() -> None:
     assert torch.equal(turned[..., :6], whole)
 
 
-PAGE = 32
+BLOCK = 32
+
+
+def new_builder(window: int) -> StepBuilder:
+    return StepBuilder(
+        block_size=BLOCK,
+        tile_sizes=cpu.TILE_SIZES,
+        row_multiple=16,
+        key_multiple=4,
+        windows=(window,) if window else (),
+    )
+
+
+def new_table(n_slots: int) -> Table:
+    pool = SlotPool(n_slots)
+    pool.reserve(n_slots)
+    return Table(pool=pool, quota=n_slots)
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor, *, window: int, **options: Any) -> Tensor:
     """Attention through the planner, the queries being the last of the keys' positions."""
     n, n_keys = len(q), len(k)
-    pool = PagePool(8, page_size=PAGE)
-    pool.reserve(8)
-    table = Table(pool=pool, quota=8)
-    windows = (window,) if window else ()
-    sizes = cpu.TILE_SIZES
-    before = StepBuilder(page_size=PAGE, tile_sizes=sizes, key_multiple=4)
-    if n_keys > n:
-        before.add(table, np.arange(n_keys - n))
-    builder = StepBuilder(page_size=PAGE, tile_sizes=sizes, key_multiple=4, windows=windows)
+    table = new_table(2 * n_keys)
+    new_builder(window).add(table, np.arange(n_keys - n))
+    builder = new_builder(window)
     builder.add(table, np.arange(n))
     step = builder.build()
-    pages = torch.zeros(8, 2, PAGE, k.shape[1] * k.shape[2])
-    for position in range(n_keys):
-        page, offset = table.pages[position // PAGE], position % PAGE
-        pages[page, 0, offset], pages[page, 1, offset] = (
-            k[position].flatten(),
-            v[position].flatten(),
-        )
-    blocks = [
-        [
-            cpu.make_block(
-                torch.from_numpy(tile.pages),
-                torch.from_numpy(tile.rows).flatten(),
-                torch.from_numpy(tile.is_seen),
-                group=q.shape[1] // k.shape[1],
-                dtype=torch.float32,
-            )
-            for tile in tiles
-        ]
-        for tiles in (step.windowed[window] if window else step.rounds)
+    # Slots that no key of the sequence is in must not matter, so long as they are finite.
+    cache = rows(2, 2 * n_keys, k.shape[1] * k.shape[2], seed=9)
+    cache[:, torch.from_numpy(table.slots)] = torch.stack([k, v]).flatten(2)
+    kv_heads, group = k.shape[1], q.shape[1] // k.shape[1]
+    chunks = [
+        cpu.as_tensors(chunk, group, torch.float32)
+        for chunk in (step.windowed[window] if window else step.chunks)
     ]
-    padded = torch.cat([q, torch.zeros(1, *q.shape[1:])])
-    return cpu.attend(padded, pages, blocks, n_kv_heads=k.shape[1], **options)[:n]
+    grouped = q.view(len(q), kv_heads, group, -1).transpose(1, 2).contiguous()
+    found = cpu.attend(grouped, cache, chunks, **options)
+    return found.transpose(1, 2).flatten(1, 2)
+
+
+@pytest.mark.parametrize("n_keys", [1, 15, 32, 33, 100, 300])
+def test_attention_over_blocks_is_attention(n_keys: int) -> None:
+    n = min(n_keys, 40)
+    q, k, v = rows(n, 6, 16), rows(n_keys, 2, 16, seed=1), rows(n_keys, 2, 16, seed=2)
+    expected = ref.attention(q.double(), k.double(), v.double())
+    torch.testing.assert_close(attended(q, k, v, window=0).double(), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("softcap", [0.0, 1.5])
@@ -143,37 +146,24 @@ def test_a_query_does_not_depend_on_how_many_come_with_it(
     assert torch.equal(attended(q[-n:], k, v, window=window, softcap=softcap), together[-n:])
 
 
-@given(st.integers(1, 60), st.integers(0, 100), st.integers(1, 120))
+@given(st.integers(1, 60), st.integers(0, 300), st.integers(1, 320))
 def test_each_key_of_a_window_is_seen_once_and_no_other(n: int, n_before: int, window: int) -> None:
-    pool = PagePool(8, page_size=PAGE)
-    pool.reserve(8)
-    table = Table(pool=pool, quota=8)
-    builder = StepBuilder(page_size=PAGE, tile_sizes=(4, 16), key_multiple=4, windows=(window,))
-    if n_before:
-        StepBuilder(page_size=PAGE, tile_sizes=(4,), key_multiple=4).add(table, np.arange(n_before))
+    table = new_table(n + n_before)
+    new_builder(window).add(table, np.arange(n_before))
+    builder = new_builder(window)
     builder.add(table, np.arange(n))
-    n_seen = np.zeros((n + 1, 8 * PAGE), dtype=int)
-    for at, tiles in enumerate(builder.build().windowed[window]):
-        for tile in tiles:
-            for page, block, is_seen in zip(tile.pages, tile.rows, tile.is_seen, strict=True):
-                assert page == table.pages[at]
-                assert is_seen.any(axis=1).all()  # a softmax over nothing would be a NaN
-                n_keys = is_seen.shape[1]
-                for row, keys in zip(block, is_seen, strict=True):
-                    n_seen[row, at * PAGE : at * PAGE + n_keys] += keys
-    for row in range(n):
+    seen = seen_slots(builder.build().windowed[window], n)
+    for row, slots in enumerate(seen):
         position = n_before + row
-        expected = np.zeros(8 * PAGE, dtype=int)
-        expected[max(0, position - window + 1) : position + 1] = 1
-        assert (n_seen[row] == expected).all()
+        assert slots == table.slots[max(0, position - window + 1) : position + 1].tolist()
 
 
 def test_logits_are_capped_before_they_are_normalised() -> None:
     hidden, head = rows(5, 48) * 2, rows(104, 48, seed=1)
-    logits, logprobs = cpu.log_probs(hidden, head, cpu.Numerics(), softcap=3.0)
-    expected = 3 * torch.tanh(hidden.double() @ head.double().T / 3)
-    torch.testing.assert_close(logits.double(), expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(logprobs.double(), expected.log_softmax(-1), rtol=0, atol=1e-5)
+    expected = (3 * torch.tanh(hidden.double() @ head.double().T / 3)).log_softmax(-1)
+    each = np.arange(5).repeat(104), np.tile(np.arange(104), 5)
+    found = cpu.predict(hidden, [head], cpu.Numerics(), asked=each, softcap=3.0)
+    assert found.asked == pytest.approx(expected.flatten().numpy(), abs=1e-5)
 
 
 SCHEMES: dict[str, dict[str, Any]] = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from tiny_llama import expected_logprobs, open_tiny, tiny_llama, write_folder
 from torch import Tensor
 
+from evalkit.engine.config import Activation
 from evalkit.engine.ops import cpu, ref
+from evalkit.engine.ops.products import Linear, pack
 
 EXACT = cpu.Numerics(min_rows=16)
 EPS = float(torch.finfo(torch.float32).eps)
@@ -67,18 +70,48 @@ def test_a_rotation_keeps_lengths_and_depends_on_distance_alone() -> None:
     assert product(9, 0) == pytest.approx(float((q * k).sum()), abs=1e-12)
 
 
-def test_the_gated_unit_is_its_formula() -> None:
-    x = rows(20, 48)
-    torch.testing.assert_close(
-        cpu.gated(x, "silu").double(), ref.gated(x.double(), "silu"), rtol=8 * EPS, atol=EPS
+@pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_tanh"])
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("does_fuse", [False, True])
+def test_the_gated_unit_is_its_formula(
+    activation: Activation, has_bias: bool, does_fuse: bool
+) -> None:
+    x, gate, up = rows(20, 48), rows(96, 48, seed=1), rows(96, 48, seed=2)
+    biases = [rows(96, seed=seed) if has_bias else None for seed in (3, 4)]
+    both = [x.double() @ weight.double().T for weight in (gate, up)]
+    expected = ref.gated(
+        torch.cat([b if o is None else b + o for b, o in zip(both, biases, strict=True)], 1),
+        activation,
     )
+    packed = [Linear(pack(w), b) for w, b in zip((gate, up), biases, strict=True)]
+    if does_fuse and not packed[0].weight.is_mkldnn:
+        pytest.skip("this library does not pack")
+    got = cpu.gated(x, packed[0], packed[1], activation, cpu.Numerics(does_fuse=does_fuse))
+    bound = 48 * EPS * 8 * float(expected.abs().max())
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=bound)
 
 
-def test_log_probabilities_are_their_formula() -> None:
+@pytest.mark.parametrize("n_parts", [1, 3])
+def test_log_probabilities_are_their_formula(n_parts: int) -> None:
     hidden, head = rows(5, 48), rows(104, 48, seed=1)
-    _, logprobs = cpu.log_probs(hidden, head, EXACT)
-    expected = ref.log_probs(hidden.double(), head.double())
-    torch.testing.assert_close(logprobs.double(), expected, rtol=0, atol=48 * 8 * EPS * 8)
+    expected = ref.log_probs(hidden.double(), head.double()).numpy()
+    asked = (np.array([0, 4, 4, 2]), np.array([103, 0, 50, 77]))
+    found = cpu.predict(hidden, head.chunk(n_parts), EXACT, asked=asked, kept=[1, 3])
+    bound = 48 * 8 * EPS * 8
+    assert found.asked == pytest.approx(expected[asked], abs=bound)
+    assert found.best.tolist() == expected.argmax(-1).tolist()
+    assert sorted(found.kept) == [1, 3]
+    for row, logits in found.kept.items():
+        got = [found.logprob(row, logit) for logit in logits.tolist()]
+        assert got == pytest.approx(expected[row].tolist(), abs=bound)
+
+
+def test_of_equal_logits_the_first_token_is_the_best() -> None:
+    head = torch.ones(6, 4)
+    nothing = np.empty(0, dtype=np.int64)
+    found = cpu.predict(torch.ones(2, 4), head.chunk(3), EXACT, asked=(nothing, nothing))
+    assert found.best.tolist() == [0, 0]
+    assert found.logprob(0, 4.0) == pytest.approx(-math.log(6))
 
 
 @pytest.mark.parametrize("k", [48, 768, 769, 2000])
@@ -98,45 +131,6 @@ def test_in_fixed_tiles_a_row_does_not_depend_on_the_number_of_rows(n: int, row:
     start = max(0, min(row, 200 - n))
     alone = cpu.linear(x[start : start + n], weight, numerics)
     assert torch.equal(alone, cpu.linear(x, weight, numerics)[start : start + n])
-
-
-def paged(k: Tensor, v: Tensor, page_size: int) -> Tensor:
-    """Keys and values (n, heads, d) as pages, the rest of the last one garbage."""
-    flat = torch.stack([k.flatten(1), v.flatten(1)])
-    n_pages = -(-flat.shape[1] // page_size)
-    padded = torch.cat([flat, rows(2, n_pages * page_size - flat.shape[1], flat.shape[2])], 1)
-    return padded.view(2, n_pages, page_size, -1).transpose(0, 1).contiguous()
-
-
-@pytest.mark.parametrize("n_keys", [1, 15, 32, 33, 100])
-@pytest.mark.parametrize("tile", [4, 16])
-def test_attention_over_pages_is_attention(n_keys: int, tile: int) -> None:
-    n, heads, kv_heads, d, page_size = min(n_keys, 16), 6, 2, 16, 32
-    q, k, v = (
-        rows(n, heads, d),
-        rows(n_keys, kv_heads, d, seed=1),
-        rows(n_keys, kv_heads, d, seed=2),
-    )
-    positions = torch.arange(n_keys - n, n_keys)
-    rounds = []
-    for at in range(-(-n_keys // page_size)):
-        reach = torch.cat([positions - at * page_size, torch.tensor([page_size])])
-        takes_part = torch.nonzero(reach[:-1] >= 0)[:, 0]
-        blocks = []
-        for some in torch.split(takes_part, tile):
-            padded = torch.full((tile,), n)
-            padded[: len(some)] = some
-            is_seen = torch.arange(page_size) <= reach[padded][:, None]
-            blocks.append(
-                cpu.make_block(
-                    torch.tensor([at]), padded, is_seen[None], group=3, dtype=torch.float32
-                )
-            )
-        rounds.append(blocks)
-    padded_q = torch.cat([q, torch.zeros(1, heads, d)])
-    got = cpu.attend(padded_q, paged(k, v, page_size), rounds, n_kv_heads=kv_heads)[:n]
-    expected = ref.attention(q.double(), k.double(), v.double())
-    torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5)
 
 
 def test_the_reference_attention_is_that_of_torch() -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from steps import seen_slots
 
-from evalkit.engine.kv import OutOfPagesError, PagePool, Table
+from evalkit.engine.kv import IntArray, OutOfSlotsError, SlotPool, Table
 from evalkit.engine.plan import (
-    IntArray,
+    CHUNK,
     Node,
     Start,
     Step,
@@ -18,12 +19,11 @@ from evalkit.engine.plan import (
     Walker,
     build_trie,
     in_order,
-    pages_needed,
     require,
 )
 
-PAGE = 4
-# Few ids and short pages: many shared prefixes, many branchings inside a page.
+BLOCK = 4
+# Few ids and short blocks: many shared prefixes, many branchings inside a block.
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=14), min_size=1, max_size=12)
 
 
@@ -43,12 +43,12 @@ def test_the_order_is_that_of_python_lists(sequences: list[list[int]]) -> None:
     assert [s.tolist() for s in arrays(sequences)] == sorted(sequences)
 
 
-@given(SEQUENCES, st.integers(0, 3))
+@given(SEQUENCES)
 def test_the_path_to_a_node_spells_the_sequences_that_end_there(
-    sequences: list[list[int]], max_branchings: int
+    sequences: list[list[int]],
 ) -> None:
     ordered = arrays(sequences)
-    nodes = build_trie(ordered, max_branchings=max_branchings)
+    nodes = build_trie(ordered)
     ended = [
         (i, spelled(nodes, ordered, at))
         for at, node in enumerate(nodes)
@@ -59,44 +59,34 @@ def test_the_path_to_a_node_spells_the_sequences_that_end_there(
 
 @given(SEQUENCES)
 def test_the_edges_hold_each_distinct_prefix_once(sequences: list[list[int]]) -> None:
-    nodes = build_trie(arrays(sequences), max_branchings=100)
+    nodes = build_trie(arrays(sequences))
     prefixes = {tuple(s[:n]) for s in sequences for n in range(1, len(s) + 1)}
     assert sum(node.end - node.start for node in nodes) == len(prefixes)
 
 
-@given(SEQUENCES, st.integers(0, 3))
-def test_a_node_comes_after_its_parent_which_counts_it(
-    sequences: list[list[int]], max_branchings: int
-) -> None:
-    nodes = build_trie(arrays(sequences), max_branchings=max_branchings)
+@given(SEQUENCES)
+def test_a_node_comes_after_its_parent_which_counts_it(sequences: list[list[int]]) -> None:
+    nodes = build_trie(arrays(sequences))
     assert all(node.parent < at for at, node in enumerate(nodes))
     counted = Counter(node.parent for node in nodes)
     assert [node.n_children for node in nodes] == [counted[at] for at in range(len(nodes))]
 
 
 class Simulation:
-    """Carries out steps on pages of ids, and checks what each row would attend to."""
+    """Carries out steps on slots of ids, and checks what each row would attend to."""
 
-    def __init__(self, n_pages: int) -> None:
-        self.pages = np.full((n_pages, PAGE), -1)
+    def __init__(self, pool: SlotPool) -> None:
+        self.slots = np.full(pool.n_slots, -1)
 
     def run(self, step: Step, expected: Sequence[Sequence[int]]) -> None:
         """``expected[row]`` are the ids that the row must see, in order, itself the last."""
-        for source, target, filled in step.copies:
-            self.pages[target, :filled] = self.pages[source, :filled]
-        self.pages[step.write_pages, step.write_offsets] = step.tokens[step.write_rows]
-        seen: list[list[int]] = [[] for _ in step.tokens]
-        for tiles in step.rounds:
-            for tile in tiles:
-                for page, rows, is_seen in zip(tile.pages, tile.rows, tile.is_seen, strict=True):
-                    for row, mask in zip(rows, is_seen, strict=True):
-                        if row < len(seen):
-                            seen[row] += self.pages[page, : len(mask)][mask].tolist()
-        assert seen == [list(e) for e in expected]
+        self.slots[step.slots] = step.tokens
+        seen = seen_slots(step.chunks, len(step.tokens))
+        assert [self.slots[slots].tolist() for slots in seen] == [list(e) for e in expected]
 
 
 def new_builder() -> StepBuilder:
-    return StepBuilder(page_size=PAGE, tile_sizes=(1, 2, 8), key_multiple=2)
+    return StepBuilder(block_size=BLOCK, tile_sizes=(1, 2, 8), row_multiple=3, key_multiple=2)
 
 
 @given(SEQUENCES, st.integers(1, 9), st.integers(0, 8))
@@ -104,9 +94,9 @@ def test_each_row_sees_its_own_prefix_and_nothing_else(
     sequences: list[list[int]], n_tokens: int, n_spare: int
 ) -> None:
     ordered = arrays(sequences)
-    pool = PagePool(pages_needed(14, PAGE) + n_spare, page_size=PAGE)
+    pool = SlotPool(14 + n_spare)
     walker = Walker(ordered, pool)
-    simulation = Simulation(pool.n_pages)
+    simulation = Simulation(pool)
     n_planned: Counter[tuple[int, ...]] = Counter()
     while not walker.is_done:
         builder = new_builder()
@@ -123,7 +113,7 @@ def test_each_row_sees_its_own_prefix_and_nothing_else(
     prefixes = {tuple(s[:n]) for s in sequences for n in range(1, len(s) + 1)}
     assert set(n_planned) == prefixes
     assert set(n_planned.values()) == {1}
-    assert pool.n_available == pool.n_pages
+    assert pool.n_available == pool.n_slots
 
 
 @given(SEQUENCES, st.lists(st.integers(1, 9), min_size=12, max_size=12), st.integers(1, 4))
@@ -131,9 +121,9 @@ def test_sequences_that_go_on_see_their_prompt_and_their_own_tokens(
     sequences: list[list[int]], tails: list[int], n_active: int
 ) -> None:
     ordered = arrays(sequences)
-    pool = PagePool(pages_needed(14 + 9, PAGE), page_size=PAGE)
+    pool = SlotPool(14 + 9)
     walker = Walker(ordered, pool, tails=tails[: len(ordered)])
-    simulation = Simulation(pool.n_pages)
+    simulation = Simulation(pool)
     waiting: list[Start] = []
     active: list[tuple[Start, list[int]]] = []
     n_finished = 0
@@ -161,47 +151,58 @@ def test_sequences_that_go_on_see_their_prompt_and_their_own_tokens(
         walker.retire()
         waiting += starts
     assert n_finished == len(ordered)
-    assert pool.n_available == pool.n_pages
+    assert pool.n_available == pool.n_slots
 
 
-def has_quota(pool: PagePool, start: Start, tails: Sequence[int]) -> bool:
+def has_quota(pool: SlotPool, start: Start, tails: Sequence[int]) -> bool:
     if start.table.quota == 0:
-        need = -(-(start.table.length + tails[start.sequence]) // PAGE)
-        need -= start.table.length // PAGE
-        if not pool.reserve(need):
+        if not pool.reserve(tails[start.sequence]):
             return False
-        start.table.quota = need
+        start.table.quota = tails[start.sequence]
     return True
 
 
-def test_a_shared_page_is_read_by_the_rows_of_all_its_sequences_in_one_tile() -> None:
+def test_a_shared_block_is_read_by_the_rows_of_all_its_sequences_at_once() -> None:
     sequences = arrays([[1, 1, 1, 1, 2], [1, 1, 1, 1, 3], [1, 1, 1, 1, 4]])
     builder = new_builder()
-    Walker(sequences, PagePool(30, page_size=PAGE)).fill(builder, 100)
+    Walker(sequences, SlotPool(30)).fill(builder, 100)
     step = builder.build()
-    [shared] = step.rounds[0]
-    assert (shared.rows.tolist(), step.tokens.tolist()) == (
-        [[0, 1, 2, 3, 4, 5, 6, 7]],  # row 7 stands for none
-        [1, 1, 1, 1, 2, 3, 4],
-    )
+    [chunk] = step.chunks
+    [shared] = chunk.shared
+    # The last row of the block sees all of it as well; four rows are widened to six of the seven.
+    assert (shared.low, shared.high, shared.begin, shared.end) == (3, 7, 1, 7)
+    assert step.tokens.tolist() == [1, 1, 1, 1, 2, 3, 4]
+
+
+def test_blocks_that_rows_share_are_read_in_one_call_a_chunk() -> None:
+    prefix = [1] * (BLOCK * (CHUNK + 2))
+    sequences = arrays([[*prefix, i] for i in range(2, 9)])
+    pool, builder = SlotPool(100), new_builder()
+    walker = Walker(sequences, pool)
+    walker.fill(builder, len(prefix))
+    builder = new_builder()
+    walker.fill(builder, 100)
+    chunks = builder.build().chunks
+    assert [[one.slots.shape for one in chunk.shared] for chunk in chunks] == [
+        [(CHUNK, BLOCK)],
+        [(2, BLOCK)],
+    ]
 
 
 def test_a_plan_that_cannot_go_on_says_so() -> None:
-    pool = PagePool(1, page_size=PAGE)
-    walker = Walker(arrays([[1] * 9]), pool)
+    walker = Walker(arrays([[1] * 9]), SlotPool(8))
     builder = new_builder()
     walker.fill(builder, 100)
-    with pytest.raises(OutOfPagesError):
+    with pytest.raises(OutOfSlotsError):
         require(builder.n_tokens > 0)
 
 
-def test_a_comb_of_prefixes_takes_no_more_pages_than_promised() -> None:
-    # Every position branches: without a limit each would hold a page of its own.
+def test_a_comb_of_prefixes_takes_no_more_slots_than_its_longest() -> None:
     comb = [[0] * n + [1] for n in range(60)]
     ordered = arrays(comb)
-    pool = PagePool(pages_needed(61, PAGE), page_size=PAGE)
+    pool = SlotPool(61)
     walker = Walker(ordered, pool)
-    simulation = Simulation(pool.n_pages)
+    simulation = Simulation(pool)
     while not walker.is_done:
         builder = new_builder()
         spans, _ = walker.fill(builder, 7)
@@ -211,17 +212,16 @@ def test_a_comb_of_prefixes_takes_no_more_pages_than_promised() -> None:
         ]
         simulation.run(builder.build(), expected)
         walker.retire()
-    assert pool.n_available == pool.n_pages
+    assert pool.n_available == pool.n_slots
 
 
-def test_a_table_is_extended_in_step_by_its_parent_and_its_copy() -> None:
-    # The parent's tokens are not written yet when its page is copied: they must reach the copy.
-    pool = PagePool(3, page_size=PAGE)
-    assert pool.reserve(2)
-    parent = Table(pool=pool, quota=1)
+def test_a_table_is_extended_in_step_by_its_parent_and_its_fork() -> None:
+    pool = SlotPool(3)
+    assert pool.reserve(3)
+    parent = Table(pool=pool, quota=2)
     builder = new_builder()
     builder.add(parent, np.array([7, 8]))
     child = parent.fork()
     child.quota = 1
     builder.add(child, np.array([9]))
-    Simulation(3).run(builder.build(), [[7], [7, 8], [7, 8, 9]])
+    Simulation(pool).run(builder.build(), [[7], [7, 8], [7, 8, 9]])

@@ -10,10 +10,14 @@ rows of float32.
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from evalkit.engine.config import Activation
+from evalkit.engine.ops import ref
 
 # MKL cuts sums of more terms differently for different numbers of rows and of threads.
 # Measured with torch 2.13 on AVX512: up to 768 terms never, from 1024 on often.
@@ -21,6 +25,13 @@ MAX_TERMS = 768
 FIXED_ROWS = 64
 FEWEST_ROWS = (2, 16)
 _ROWS_TO_PROBE = (2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 24, 33, 64, 100, 128, 192, 257, 512)
+
+
+class Linear(NamedTuple):
+    """A weight (n, k), packed or plain, and a bias (n,), if there is one."""
+
+    weight: Tensor
+    bias: Tensor | None = None
 
 
 def pack(weight: Tensor) -> Tensor:
@@ -61,6 +72,45 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     for at in range(width, k, width):
         total.addmm_(x[:, at : at + width], weight[:, at : at + width].t())
     return total
+
+
+_FUSED = {"silu": ("swish", ""), "gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh")}
+
+
+def gated(x: Tensor, gate: Linear, up: Linear, activation: Activation) -> Tensor:
+    """As ``ref.gated`` of two products with packed weights, in their dtype.
+
+    The activation and the multiplication are done by the library on what it has just computed.
+    """
+    fused = torch.ops.mkldnn._linear_pointwise
+    name, how = _FUSED[activation]
+    biases = (None if one.bias is None else one.bias.to(x.dtype) for one in (gate, up))
+    opened = fused(x, gate.weight, next(biases), name, [], how)
+    out: Tensor = fused.binary(x, opened, up.weight, next(biases), "mul")
+    return out
+
+
+def does_fuse(weight: Tensor, activation: Activation) -> bool:
+    """Whether ``gated`` is there for a weight, right, and gives a row its own bits."""
+    if not weight.is_mkldnn:
+        return False
+    linear = Linear(weight)
+    x = torch.randn(3 * FIXED_ROWS, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    x = x.to(weight.dtype)
+    product_of_all = product(x, weight).float()
+    expected = ref.gated(torch.cat([product_of_all, product_of_all], -1), activation)
+    try:
+        got = gated(x, linear, linear, activation)
+    except (AttributeError, RuntimeError, IndexError):  # of another build, or not for this dtype
+        return False
+    bound = 8 * torch.finfo(got.dtype).eps
+    if not torch.allclose(got.float(), expected, rtol=bound, atol=bound):
+        return False
+    some = ((0, 2), (1, 3), (5, 16), (7, 33), (0, FIXED_ROWS), (2, 100))
+    return all(
+        torch.equal(gated(x[at : at + n].contiguous(), linear, linear, activation), got[at:][:n])
+        for at, n in some
+    )
 
 
 def in_tiles(x: Tensor, weight: Tensor) -> Tensor:
