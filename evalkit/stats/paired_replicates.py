@@ -86,10 +86,12 @@ def expanded_share(share: float, n: int) -> float:
 
 
 def differences_of(first: FloatArray, second: FloatArray) -> FloatArray:
-    """``second - first``, 0 where they differ by rounding alone."""
-    differences = np.subtract(second, first)
+    """``second - first``, 0 where they differ by rounding alone, nan of two like infinities."""
+    with np.errstate(invalid="ignore"):
+        differences = np.subtract(second, first)
     scale = np.maximum(np.abs(first), np.abs(second))
-    return np.where(np.abs(differences) <= RELATIVE_EPS * scale, 0.0, differences)
+    is_rounding = np.isfinite(differences) & (np.abs(differences) <= RELATIVE_EPS * scale)
+    return np.where(is_rounding, 0.0, differences)
 
 
 def count_clusters(clusters: ArrayLike, n: int) -> int:

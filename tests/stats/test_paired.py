@@ -24,7 +24,7 @@ from evalkit.stats.paired import (
     paired_wilcoxon,
     sign_flip,
 )
-from evalkit.stats.paired_replicates import expanded_share
+from evalkit.stats.paired_replicates import differences_of, expanded_share
 
 # twelve paired differences with a zero among them; scipy 1.17 ttest_1samp, statsmodels 0.15
 TWELVE = np.array([0.4, -0.1, 0.3, 0.2, 0.1, 0.5, -0.2, 0.3, 0.2, 0.1, 0.0, 0.2])
@@ -369,3 +369,10 @@ def test_differences_that_are_all_equal_still_have_a_permutation_p() -> None:
     found = compare_means(np.zeros(40), np.full(40, 0.1), is_binary=False, rng=generator())
     assert math.isnan(found.low)
     assert found.p_value == pytest.approx(1 / 10_000)
+
+
+def test_a_difference_of_infinite_scores_is_not_rounding() -> None:
+    a, b = np.array([-math.inf, 1.0, -math.inf]), np.array([2.0, -math.inf, -math.inf])
+    found = differences_of(a, b)
+    assert found[:2].tolist() == [math.inf, -math.inf]
+    assert math.isnan(found[2])
