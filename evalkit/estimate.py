@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from evalkit.stats.intervals import Interval, cluster_t_interval, t_interval, undefined, wilson
+from evalkit.stats.intervals import (
+    Interval,
+    cluster_t_interval,
+    t_interval,
+    undefined,
+    wilson,
+    wilson_mean,
+)
 from evalkit.stats.resample import bootstrap
 from evalkit.types import Estimate, Metric, Outcome, Score, Status
 
@@ -61,28 +68,27 @@ def estimate(
     The method of the interval follows from the metric and the design:
 
     - a proportion, one answer an example: Wilson's;
-    - a mean, or a proportion of several repeats: Student's t on the examples' means;
-    - either of them with clusters: cluster-robust t;
+    - a proportion of several repeats, or a mean of scores that have ends: Wilson's for as many
+      answers as their variance is worth, with clusters that of the clusters;
+    - a mean of scores without ends: Student's t, with clusters cluster-robust;
     - any other function of the sums: BCa bootstrap of examples (or clusters), and its percentile
       form where BCa is undefined.
-
-    A proportion that is 0 or 1 without exception has no spread for a t: there the bounds are
-    Wilson's, counting each example (or cluster) as one answer, which is on the safe side.
     """
     scored = [group for group in groups if group.status is Status.OK]
     rows = _means(metric, [group.scored for group in scored])
     rows, clusters = _in_fixed_order(rows, [group.cluster for group in scored])
     repeated = any(len(group.scores) > 1 for group in scored)
-    interval = _interval(
-        metric,
-        rows,
-        clusters=clusters,
-        repeated=repeated,
-        level=level,
-        seed=seed,
-        n_resamples=n_resamples,
-    )
     limits = _limits(metric, groups)
+    if metric.interval == "bootstrap":
+        interval = _bootstrap(
+            metric, rows, clusters=clusters, level=level, seed=seed, n_resamples=n_resamples
+        )
+    else:
+        values = np.asarray(metric.combine(rows)) if len(rows) else np.zeros(0)
+        if metric.interval == "proportion" and clusters is None and not repeated:
+            interval = wilson(round(float(values.sum())), values.size, level=level)
+        else:
+            interval = _of_mean(values, clusters, limits=limits, level=level)
     statuses = [group.status for group in groups]
     worst, best = interval.estimate, interval.estimate
     if any(len(group.scored) < max(1, len(group.scores)) for group in groups):
@@ -105,6 +111,8 @@ def estimate(
 
 def _limits(metric: Metric, groups: Sequence[ExampleScores]) -> tuple[float, float]:
     """Between what a mean lies: what one answer can be worth at worst and at best."""
+    if metric.interval == "proportion":
+        return _UNIT
     if metric.interval != "mean" or not groups:
         return -math.inf, math.inf
     ends = [score.value for score in metric.missing(groups[0].outcome)]
@@ -146,33 +154,19 @@ def _in_fixed_order(
     return rows, codes
 
 
-def _interval(
-    metric: Metric,
-    rows: FloatArray,
-    *,
+def _of_mean(
+    values: FloatArray,
     clusters: FloatArray | None,
-    repeated: bool,
+    *,
+    limits: tuple[float, float],
     level: float,
-    seed: int,
-    n_resamples: int,
 ) -> Interval:
-    if metric.interval == "bootstrap":
-        return _bootstrap(
-            metric, rows, clusters=clusters, level=level, seed=seed, n_resamples=n_resamples
-        )
-    values = np.asarray(metric.combine(rows)) if len(rows) else np.zeros(0)
-    is_proportion = metric.interval == "proportion"
-    if is_proportion and clusters is None and not repeated:
-        return wilson(round(float(values.sum())), values.size, level=level)
-    bounds = _UNIT if is_proportion else (-math.inf, math.inf)
+    has_ends = math.isfinite(limits[0]) and math.isfinite(limits[1])
+    if has_ends and all(limits[0] <= value <= limits[1] for value in values):
+        return wilson_mean(values, clusters, bounds=limits, level=level)
     if clusters is None:
-        found, n_units = t_interval(values, level=level, bounds=bounds), values.size
-    else:
-        found = cluster_t_interval(values, clusters, level=level, bounds=bounds)
-        n_units = np.unique(clusters).size
-    if is_proportion and n_units and found.estimate in _UNIT:
-        return wilson(n_units if found.estimate else 0, n_units, level=level)
-    return found
+        return t_interval(values, level=level, bounds=limits)
+    return cluster_t_interval(values, clusters, level=level, bounds=limits)
 
 
 def _bootstrap(

@@ -4,14 +4,13 @@ import math
 import random
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.estimate import ExampleScores, estimate, mean_of_tasks
 from evalkit.metrics import build_metric
-from evalkit.stats.intervals import t_interval, wilson
+from evalkit.stats.intervals import wilson
 from evalkit.types import (
     Continuation,
     Estimate,
@@ -61,21 +60,29 @@ def test_a_proportion_of_single_answers_has_wilsons_interval() -> None:
     assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
-def test_a_mean_has_a_t_interval() -> None:
+def wilson_bounds(p: float, n: float, quantile: float = 1.959964) -> tuple[float, float]:
+    """Wilson (1927), for any number of answers."""
+    centre = (p + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
+    half = quantile / (1 + quantile**2 / n) * math.sqrt(p * (1 - p) / n + (quantile / n / 2) ** 2)
+    return centre - half, centre + half
+
+
+def test_a_mean_of_bounded_scores_has_wilsons_interval_for_what_its_variance_is_worth() -> None:
     answers = [["yes sir"], ["yes"], ["oh yes please"], ["yes sir"]]
     found = estimate(ROUGE, groups(ROUGE, answers), seed=0)
     # F of unigrams: 2/(1+2), 1, 2/(1+3), 2/(1+2); mean 17/24
     assert found.value == pytest.approx(17 / 24)
-    assert found.method == "t"
-    # t(3) at .975 = 3.182446, sd of the four = 0.209718
+    assert found.method == "wilson-mean"
+    # sd of the four = 0.209718
     assert found.stderr == pytest.approx(0.209718 / 2, abs=1e-6)
-    assert found.value - found.low == pytest.approx(3.182446 * found.stderr, abs=1e-5)
+    worth = found.value * (1 - found.value) / found.stderr**2
+    assert (found.low, found.high) == pytest.approx(wilson_bounds(17 / 24, worth), abs=1e-5)
 
 
 def test_repeats_are_averaged_within_their_example() -> None:
     answers = [["yes", "no"], ["yes", "yes"], ["no", "no"], ["no", "yes"]]
     found = estimate(EXACT, groups(EXACT, answers), seed=0)
-    assert (found.value, found.method, found.n_total) == (0.5, "t", 4)
+    assert (found.value, found.method, found.n_total) == (0.5, "wilson-mean", 4)
     assert found.stderr == pytest.approx(math.sqrt(1 / 6) / 2)  # sd of .5 1 0 .5 over sqrt 4
     assert 0 <= found.low <= found.high <= 1
 
@@ -92,32 +99,36 @@ def test_clusters_make_the_interval_cluster_robust() -> None:
     found = estimate(EXACT, groups(EXACT, answers, clusters="aaabbbcccddd"), seed=0)
     # statsmodels 0.15, OLS with clustered covariance, times the g/(g-1) factor
     assert found.stderr == pytest.approx(0.1360827634879544)
-    assert (found.method, found.high) == ("cluster-t", 1.0)
+    assert found.method == "cluster-wilson"
+    assert 0 < found.low < found.value < found.high < 1
 
 
 def test_examples_without_a_cluster_stand_alone() -> None:
     scored = groups(EXACT, [["yes"], ["no"], ["no"], ["yes"]], clusters="aabb")
     mixed = [*scored, *groups(EXACT, [["yes"], ["no"]])]
     found = estimate(EXACT, mixed, seed=0)
-    assert found.method == "cluster-t"
-    # cluster residual sums 0, 0, .5, -.5; g = 4
-    assert found.stderr == pytest.approx(math.sqrt(4 / 3 * 0.5) / 6)
+    assert found.method == "cluster-wilson"
+    # residual sums 0 and 0 of two pairs, .5 and -.5 of two alone, of which each is 1/6 of the mean
+    assert found.stderr == pytest.approx(math.sqrt((0.5**2 + 0.5**2) / (1 - 1 / 6)) / 6)
 
 
 @pytest.mark.parametrize(("answer", "value"), [("yes", 1.0), ("no", 0.0)])
-def test_a_repeated_proportion_without_spread_falls_back_to_wilson(
+def test_a_repeated_proportion_without_spread_counts_each_example_once(
     answer: str, value: float
 ) -> None:
     found = estimate(EXACT, groups(EXACT, [[answer] * 3] * 20), seed=0)
     expected = wilson(20 if value else 0, 20)
-    assert (found.value, found.low, found.high) == (value, expected.low, expected.high)
-    assert found.method == "wilson"
+    assert found.value == value
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.method == "wilson-mean"
     assert math.isnan(found.stderr)
 
 
 def test_a_clustered_proportion_without_spread_counts_its_clusters() -> None:
     found = estimate(EXACT, groups(EXACT, [["no"]] * 12, clusters="aaabbbcccddd"), seed=0)
-    assert (found.method, found.high) == ("wilson", wilson(0, 4).high)
+    # as 0 of 4 answers, with the quantile of t(3)
+    assert found.high == pytest.approx(wilson_bounds(0, 4, 3.182446)[1], abs=1e-6)
+    assert found.method == "cluster-wilson"
 
 
 def test_corpus_metrics_are_bootstrapped() -> None:
@@ -216,11 +227,16 @@ def test_no_examples_give_nan(metric: Metric) -> None:
     assert all(map(math.isnan, (found.value, found.low, found.worst, found.best)))
 
 
-@pytest.mark.parametrize("metric", [ROUGE, BLEU])
-def test_one_example_has_a_value_but_no_interval(metric: Metric) -> None:
-    found = estimate(metric, groups(metric, [["yes"]]), seed=0)
+def test_one_example_of_a_corpus_metric_has_a_value_but_no_interval() -> None:
+    found = estimate(BLEU, groups(BLEU, [["yes"]]), seed=0)
     assert math.isfinite(found.value)
     assert math.isnan(found.low)
+
+
+def test_one_bounded_score_is_worth_one_answer() -> None:
+    found = estimate(ROUGE, groups(ROUGE, [["yes"]]), seed=0)
+    assert (found.low, found.high) == pytest.approx((wilson(1, 1).low, 1.0))
+    assert math.isnan(found.stderr)
 
 
 def test_a_failed_reading_could_have_been_impossible_or_certain() -> None:
@@ -251,8 +267,9 @@ def test_an_impossible_text_leaves_the_perplexity_infinite_and_without_interval(
 def test_the_level_reaches_the_interval() -> None:
     scored = groups(ROUGE, [["yes"], ["no"], ["yes no"], ["yes a"]])
     found = estimate(ROUGE, scored, seed=0, level=0.9)
-    values = [group.scores[0].value for group in scored if group.scores[0] is not None]
-    assert found.high == pytest.approx(t_interval(np.array(values), level=0.9, bounds=(0, 1)).high)
+    worth = found.value * (1 - found.value) / found.stderr**2
+    bounds = wilson_bounds(found.value, worth, 1.644854)
+    assert (found.low, found.high) == pytest.approx(bounds, abs=1e-6)
     assert found.level == 0.9
 
 
@@ -292,5 +309,7 @@ def test_the_interval_of_a_mean_stays_where_the_metric_can_be() -> None:
         )
         groups.append(ExampleScores(scores=(metric.score(seen),), outcome=seen))
     found = estimate(metric, groups, seed=0)
-    # values 1, 0, 0, 0: mean .25, s = .5, t(3) = 3.182: .25 ± .796 without the limits
-    assert (found.value, found.low, found.high) == (0.25, 0.0, 1.0)
+    # values 1, 0, 0, 0: mean .25, s = .5; .1875 / .0625 = 3 answers
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (0.25, *wilson_bounds(0.25, 3)), abs=1e-6
+    )
