@@ -1,6 +1,6 @@
 """How often the intervals of evalkit.stats hold the true value: coverage, at a nominal 95 %.
 
-    python benchmarks/coverage.py [--repeats 10000] [--bootstrap-repeats 2000]
+    python benchmarks/interval_coverage.py [--repeats 10000] [--bootstrap-repeats 2000]
                                   [--only proportion graded clustered ratio]
 
 An interval of a proportion takes n + 1 values, so its coverage is a sum over the binomial: exact,
