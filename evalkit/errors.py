@@ -10,6 +10,7 @@
     ├── MetricError           a metric cannot be computed on this task               exit 2
     ├── ModelError            a model file is missing, truncated or not what it says exit 2
     ├── RecordError           a run record cannot be read or written                 exit 2
+    ├── NotComparableError    two runs do not answer the same question               exit 4
     └── RunError              a run could not finish                                 exit 5
 
 A message says where (``path:line``, task, example id), what, and what to do, in one line.
@@ -18,7 +19,7 @@ A message says where (``path:line``, task, example id), what, and what to do, in
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -69,6 +70,18 @@ class ModelError(EvalkitError):
 
 class RecordError(EvalkitError):
     """A run record cannot be read or written."""
+
+
+class NotComparableError(EvalkitError):
+    """Two runs do not answer the same question; ``differences`` says where, a line each."""
+
+    exit_code = 4
+
+    def __init__(self, differences: Sequence[str], *, runs: str = "") -> None:
+        self.differences = tuple(differences)
+        self.runs = runs  # which is A and which is B
+        where = f" ({runs})" if runs else ""
+        super().__init__(f"not comparable{where}: {'; '.join(self.differences)}")
 
 
 class RunError(EvalkitError):

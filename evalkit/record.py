@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.errors import RecordError
-from evalkit.types import Estimate, ModelInfo
+from evalkit.types import Estimate, IntervalKind, ModelInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,9 @@ class MetricResult:
     estimate: Estimate
     higher_is_better: bool
     signature: str
+    interval: IntervalKind | None = None  # what the value is; None where a record does not say
+    # what an example without a score would give at worst and at best; nan: depends on the example
+    missing: tuple[float, float] = (math.nan, math.nan)
 
 
 Metrics = Mapping[str, MetricResult]
@@ -93,6 +96,8 @@ class ExampleRow:
     cached: bool = False
     slices: Mapping[str, str] = field(default_factory=dict)  # columns slice.<field>
     scores: Mapping[str, float] = field(default_factory=dict)  # columns score.<metric>
+    # what a metric that is no mean adds up, columns stats.<metric>
+    stats: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,25 +171,41 @@ class RunRecord:
         """The rows of ``examples.parquet``."""
         if self.rows is not None:
             return self.rows
-        return [_row_from_dict(r) for r in self._table().to_pylist()]
+        return [_row_from_dict(r) for r in self.table().to_pylist()]
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a pandas DataFrame, with columns ``score.<metric>`` and ``slice.<field>``."""
-        table = _to_table(self.rows) if self.rows is not None else self._table()
-        frame: pd.DataFrame = table.to_pandas()
+        frame: pd.DataFrame = self.table().to_pandas()
         return frame
 
-    def _table(self) -> pa.Table:
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows as an Arrow table: all columns, or those of ``columns`` that it has.
+
+        Only these are read from the file. Raises RecordError if it cannot be read.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if self.rows is not None:
+            table = _to_table(self.rows)
+            return table if columns is None else table.select(_present(columns, table.schema))
         if self.folder is None:
             raise RecordError("the record has neither rows nor a folder")
-        file = self.folder / "examples.parquet"
+        path = self.folder / "examples.parquet"
         try:
-            return pq.read_table(file)
+            with pq.ParquetFile(path) as file:
+                if columns is None:
+                    return file.read()
+                # a name also selects those that begin with it and a dot
+                wanted = _present(columns, file.schema_arrow)
+                return file.read(columns=wanted).select(wanted)
         except (OSError, pa.ArrowException) as error:
-            raise RecordError(f"{file}: cannot be read: {error}") from error
+            raise RecordError(f"{path}: cannot be read: {error}") from error
+
+
+def _present(columns: Sequence[str], schema: pa.Schema) -> list[str]:
+    names = set(schema.names)
+    return [name for name in columns if name in names]
 
 
 def json_safe(value: Any) -> Any:
@@ -207,6 +228,7 @@ def _metrics_to_json(metrics: Metrics) -> dict[str, Any]:
     return {
         name: asdict(m.estimate)
         | {"higher_is_better": m.higher_is_better, "signature": m.signature}
+        | ({} if m.interval is None else {"interval": m.interval, "missing": m.missing})
         for name, m in metrics.items()
     }
 
@@ -229,11 +251,23 @@ def _metrics_from_json(data: Mapping[str, Any]) -> dict[str, MetricResult]:
     for name, entry in data.items():
         values = dict(entry)
         higher_is_better, signature = values.pop("higher_is_better"), values.pop("signature")
-        values |= {n: math.nan if values[n] is None else values[n] for n in _NUMBERS}
+        interval, (worst, best) = values.pop("interval", None), values.pop("missing", _UNKNOWN)
+        values |= {n: _number(values[n]) for n in _NUMBERS}
         metrics[name] = MetricResult(
-            estimate=Estimate(**values), higher_is_better=higher_is_better, signature=signature
+            estimate=Estimate(**values),
+            higher_is_better=higher_is_better,
+            signature=signature,
+            interval=interval,
+            missing=(_number(worst), _number(best)),
         )
     return metrics
+
+
+_UNKNOWN = (None, None)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _task_from_json(data: Mapping[str, Any]) -> TaskResult:
@@ -259,16 +293,20 @@ def _from_json(data: Mapping[str, Any], folder: Path) -> RunRecord:
 
 
 def _row_from_dict(row: Mapping[str, Any]) -> ExampleRow:
-    plain = {f.name for f in fields(ExampleRow)} - {"slices", "scores"}
+    plain = {f.name for f in fields(ExampleRow)} - _SPREAD
     values: dict[str, Any] = {k: v for k, v in row.items() if k in plain}
     for name in ("targets", "choices", "candidates", "choice_logprobs", "gold"):
         values[name] = tuple(values.get(name) or ())
     latency = values.get("latency_s")
-    values["latency_s"] = math.nan if latency is None else latency
-    for column, prefix in (("slices", "slice."), ("scores", "score.")):
+    values["latency_s"] = _number(latency)
+    for column, prefix in (("slices", "slice."), ("scores", "score."), ("stats", "stats.")):
         named = {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}
         values[column] = {k: v for k, v in named.items() if v is not None}
+    values["stats"] = {name: tuple(stats) for name, stats in values["stats"].items()}
     return ExampleRow(**values)
+
+
+_SPREAD = {"slices", "scores", "stats"}  # fields that are several columns of the file
 
 
 def _to_table(rows: Sequence[ExampleRow]) -> pa.Table:
@@ -289,7 +327,7 @@ def _to_table(rows: Sequence[ExampleRow]) -> pa.Table:
     }
     columns: dict[str, pa.Array] = {}
     for f in fields(ExampleRow):
-        if f.name not in ("slices", "scores"):
+        if f.name not in _SPREAD:
             values = [_encodable(getattr(row, f.name)) for row in rows]
             columns[f.name] = pa.array(values, types.get(f.name, text))
     for name in dict.fromkeys(name for row in rows for name in row.slices):
@@ -297,6 +335,9 @@ def _to_table(rows: Sequence[ExampleRow]) -> pa.Table:
         columns[f"slice.{name}"] = pa.array(values, text)
     for name in dict.fromkeys(name for row in rows for name in row.scores):
         columns[f"score.{name}"] = pa.array([row.scores.get(name) for row in rows], pa.float64())
+    for name in dict.fromkeys(name for row in rows for name in row.stats):
+        found = [row.stats.get(name) for row in rows]
+        columns[f"stats.{name}"] = pa.array(found, pa.list_(pa.float64()))
     return pa.table(columns)
 
 

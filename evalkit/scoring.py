@@ -140,7 +140,8 @@ def score_task(
             outcomes.append(seen)
             by_repeat.append(found)
             first = seen[metrics[0].name]
-            rows.append(_row(file.name, first, answer, prompt, found, repeat))
+            stats = _stats(metrics, found)
+            rows.append(_row(file.name, first, answer, prompt, found, stats, repeat))
         for m in metrics:
             scores[m.name].append(
                 ExampleScores(
@@ -190,6 +191,7 @@ def _row(
     response: Response,
     prompt: str,
     scores: Mapping[str, Score | None],
+    stats: Mapping[str, tuple[float, ...]],
     repeat: int,
 ) -> ExampleRow:
     example, error = outcome.example, response.error
@@ -228,7 +230,16 @@ def _row(
             for name, s in scores.items()
             if s is not None and s.status is Status.OK and not math.isnan(s.value)
         },
+        stats=stats,
     )
+
+
+def _stats(
+    metrics: Sequence[NamedMetric], scores: Mapping[str, Score | None]
+) -> dict[str, tuple[float, ...]]:
+    """What the metrics that are no means add up: without it two runs could not be paired."""
+    found = {m.name: scores[m.name] for m in metrics if m.metric.interval == "bootstrap"}
+    return {name: s.stats for name, s in found.items() if s is not None and s.status is Status.OK}
 
 
 def estimate_task(
@@ -249,14 +260,29 @@ def estimate_task(
 
 
 def _estimates(scored: ScoredTask, indices: Sequence[int], seed: int) -> dict[str, MetricResult]:
-    return {
-        m.name: MetricResult(
-            estimate=estimate(m.metric, [scored.scores[m.name][i] for i in indices], seed=seed),
+    results = {}
+    for m in scored.metrics:
+        groups = [scored.scores[m.name][i] for i in indices]
+        results[m.name] = MetricResult(
+            estimate=estimate(m.metric, groups, seed=seed),
             higher_is_better=m.metric.higher_is_better,
             signature=m.signature,
+            interval=m.metric.interval,
+            missing=_missing(m.metric, groups),
         )
-        for m in scored.metrics
-    }
+    return results
+
+
+def _missing(metric: Metric, groups: Sequence[ExampleScores]) -> tuple[float, float]:
+    """The least and the most favourable value that an example without a score could have had.
+
+    nan for a metric that is no mean: there it takes the example's statistics to say.
+    """
+    if metric.interval == "bootstrap" or not groups:
+        return math.nan, math.nan
+    ends = [metric.missing(group.outcome) for group in groups]
+    worst, best = {worst.value for worst, _ in ends}, {best.value for _, best in ends}
+    return (min(worst), max(best)) if metric.higher_is_better else (max(worst), min(best))
 
 
 def estimate_group(

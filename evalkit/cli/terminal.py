@@ -16,6 +16,7 @@ from evalkit.report.escape import visible
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
+    from rich.table import Table
 
     from evalkit.runner import Progress
 
@@ -152,7 +153,6 @@ def write_output(text: str, path: Path | None) -> None:
 
 def print_columns(rows: Sequence[Mapping[str, object]]) -> None:
     """A table: aligned on a terminal, one line a row and never cut elsewhere."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -161,6 +161,13 @@ def print_columns(rows: Sequence[Mapping[str, object]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(str(value))) for value in row.values()))
+    print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """A table: laid out for a terminal, one line a row and never cut elsewhere."""
+    from rich.console import Console
+
     if sys.stdout.isatty():
         Console().print(table)
         return
