@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,18 @@ SETTINGS = {
 _HANDOVER_S = 0.05  # how long answers are gathered before they are handed to the event loop
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What answering some requests takes."""
+
+    n_tokens: int  # of all prompts and scored texts, each computed on its own
+    n_distinct: int  # of these, the ones that are computed: what texts begin with alike, once
+    n_scored: int  # tokens whose log-probability is asked for
+    n_texts: int  # texts to be generated
+    max_new_tokens: int  # the most tokens that these can have, together
+    n_refused: int  # requests that will get no answer: too long, or impossible to encode
+
+
 def open_local(path: Path, *, spec: str, settings: Mapping[str, str]) -> Local:
     """Load a model from its file or folder. Raises UsageError or ModelError in one line."""
     for name in settings:
@@ -51,17 +64,19 @@ def open_local(path: Path, *, spec: str, settings: Mapping[str, str]) -> Local:
             f"model {spec!r} needs {error.name}, which is not installed; "
             "run: pip install 'evalkit[local]'"
         ) from error
+    thread = ThreadPoolExecutor(1, thread_name_prefix="evalkit-engine")
+    loading = thread.submit(
+        LLM.load,
+        path,
+        dtype=dtype,
+        n_threads=threads,
+        exact=exact == "true",
+        max_length=max_length,
+    )
     try:
-        llm = LLM.load(
-            path,
-            dtype=dtype,
-            n_threads=threads,
-            exact=exact == "true",
-            max_length=max_length,
-        )
+        return Local(loading.result(), spec=spec, thread=thread)
     except EngineError as error:
         raise ModelError(str(error)) from error
-    return Local(llm, spec=spec)
 
 
 def _one_of(settings: Mapping[str, str], name: str, values: tuple[str, ...], spec: str) -> str:
@@ -81,10 +96,16 @@ def _count(settings: Mapping[str, str], name: str, spec: str) -> int | None:
 
 
 class Local:
-    """Requests answered by the engine in this process, all of them planned together."""
+    """Requests answered by the engine in this process, all of them planned together.
 
-    def __init__(self, llm: LLM, *, spec: str) -> None:
+    All that the engine does is done by ``thread``, from loading on: torch keeps helpers for each
+    thread that computes, and puts them to sleep between two operations when there are more of
+    them than processors. With two such threads a run took 1.5 times as long.
+    """
+
+    def __init__(self, llm: LLM, *, spec: str, thread: ThreadPoolExecutor) -> None:
         self._llm = llm
+        self._thread = thread
         content = {
             "files": llm.fingerprint,
             "dtype": llm.dtype,
@@ -104,11 +125,16 @@ class Local:
         """What answers, with its numerics."""
         return self._info
 
+    @property
+    def llm(self) -> LLM:
+        """The engine's model, to be measured."""
+        return self._llm
+
     def check(self) -> list[Finding]:
         """Whether answers depend on batch, order, step size or threads, measured here and now."""
         from evalkit.engine import check
 
-        return check(self._llm)
+        return self._thread.submit(check, self._llm).result()
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt as the model sees it."""
@@ -145,12 +171,74 @@ class Local:
             self._respond_rolling(requests),
             self._respond_generated(requests),
         )
-        # one thread throughout: torch's inference mode belongs to the thread that entered it
-        with ThreadPoolExecutor(1, thread_name_prefix="evalkit-engine") as pool:
-            loop = asyncio.get_running_loop()
-            while batch := await loop.run_in_executor(pool, _gather, answers):
-                for answer in batch:
-                    yield answer
+        loop = asyncio.get_running_loop()
+        while batch := await loop.run_in_executor(self._thread, _gather, answers):
+            for answer in batch:
+                yield answer
+
+    def count(self, requests: Sequence[Request]) -> Counted:
+        """What ``respond`` would have to do: the tokenizer runs, the model does not."""
+        refused: set[int] = set()
+        pairs: list[tuple[list[int], list[int]]] = []
+        prompts: list[tuple[list[int], int]] = []
+        rolled: list[list[int]] = []
+        asked_by: list[int] = []  # the request of each pair
+        made_for: list[int] = []  # and of each prompt
+        for index, (request, encoded) in enumerate(self._encoded(requests)):
+            if encoded is None:
+                refused.add(index)
+            elif request.kind == "generate":
+                prompts.append((encoded[0][0], request.sampling.max_tokens))
+                made_for.append(index)
+            elif request.kind == "rolling":
+                rolled.append(encoded[0][0])
+            else:
+                pairs += encoded
+                asked_by += [index] * len(encoded)
+        scored, made = self._llm.count_scored(pairs), self._llm.count_generated(prompts)
+        loads = (scored, self._llm.count_rolling(rolled), made)
+        refused |= {asked_by[at] for at in scored.too_long} | {made_for[at] for at in made.too_long}
+        return Counted(
+            n_tokens=sum(load.n_tokens for load in loads),
+            n_distinct=sum(load.n_distinct for load in loads),
+            n_scored=sum(load.n_scored for load in loads),
+            n_texts=made.n_texts,
+            max_new_tokens=made.n_new,
+            n_refused=len(refused),
+        )
+
+    def _encoded(
+        self, requests: Sequence[Request]
+    ) -> Iterator[tuple[Request, list[tuple[list[int], list[int]]] | None]]:
+        """Each request with the ids of what it gives and of what is scored; None: no ids.
+
+        Repeats of a request stand together, and are encoded once.
+        """
+        from evalkit.engine import EngineError
+
+        asked: tuple[object, ...] = ()
+        encoded: list[tuple[list[int], list[int]]] | None = None
+        for request in requests:
+            same = (request.kind, request.prompts, request.continuations)
+            if same != asked:
+                asked = same
+                try:
+                    encoded = self._encode_request(request)
+                except EngineError:
+                    encoded = None
+            yield request, encoded
+
+    def _encode_request(self, request: Request) -> list[tuple[list[int], list[int]]] | None:
+        if request.kind == "generate":
+            return [(self._encode(request.prompts[0]), [])]
+        if request.kind == "rolling":
+            text = self.render(request.prompts[0])
+            return [(self._llm.tokenizer.encode(text, bos=False), [])]
+        pairs = self._pairs(request)
+        if request.kind != "classify":
+            return pairs
+        is_ambiguous = len({label[0] for _, label in pairs}) < len(pairs)
+        return None if is_ambiguous else [(context, label[:1]) for context, label in pairs]
 
     def _encode(self, prompt: Prompt) -> list[int]:
         tokenizer = self._llm.tokenizer

@@ -5,6 +5,7 @@ It imports nothing else of evalkit.
 
 from evalkit.engine.chat import render_chat
 from evalkit.engine.config import Arch
+from evalkit.engine.counting import Workload
 from evalkit.engine.engine import LLM
 from evalkit.engine.errors import (
     ChatTemplateError,
@@ -32,6 +33,7 @@ __all__ = [
     "Scored",
     "Tokenizer",
     "TokenizerError",
+    "Workload",
     "check",
     "render_chat",
 ]

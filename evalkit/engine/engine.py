@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from evalkit.engine.config import Arch
+from evalkit.engine.counting import Workload, generated_workload, scored_workload
 from evalkit.engine.errors import ContextLengthError
 from evalkit.engine.generation import Generation, generate
+from evalkit.engine.kv import IdArray
 from evalkit.engine.loader import Checkpoint, load_checkpoint
 from evalkit.engine.model import Model, prepare
 from evalkit.engine.sampler import Transcript
@@ -165,6 +167,37 @@ class LLM:
                     )
                 )
         yield from generate(self._model, fitting, self.tokenizer.eos_ids, self._budget)
+
+    def count_scored(self, items: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Workload:
+        """What ``score`` would have to do for such items; nothing is computed."""
+        fitting: list[Pending] = []
+        too_long: list[int] = []
+        for i, (context, continuation) in enumerate(items):
+            given = list(context) or [self.tokenizer.prefix_id]
+            if self._does_not_fit(len(given), len(continuation) - 1, "to be scored"):
+                too_long.append(i)
+            elif continuation:
+                fitting.append(_pending(i, given, continuation))
+        return scored_workload([(item.ids, item.n_given) for item in fitting], too_long=too_long)
+
+    def count_rolling(self, sequences: Sequence[Sequence[int]]) -> Workload:
+        """What ``rolling`` would have to do for such sequences; nothing is computed."""
+        windows = [_windows(s, self.tokenizer.prefix_id, self.max_length) for s in sequences]
+        pieces = [_pending(0, *window) for of_one in windows for window in of_one]
+        return scored_workload([(piece.ids, piece.n_given) for piece in pieces])
+
+    def count_generated(self, items: Iterable[tuple[Sequence[int], int]]) -> Workload:
+        """What ``generate`` would have to do for prompts and their ``max_tokens``."""
+        fitting: list[tuple[IdArray, int]] = []
+        too_long: list[int] = []
+        for i, (prompt, max_tokens) in enumerate(items):
+            ids = np.array(list(prompt) or [self.tokenizer.prefix_id], dtype=np.int32)
+            room = min(max_tokens, self.max_length - len(ids) + 1)
+            if self._does_not_fit(len(ids), 0, "to go on from"):
+                too_long.append(i)
+            elif room > 0:
+                fitting.append((ids, room))
+        return generated_workload(fitting, too_long=too_long)
 
     def _does_not_fit(self, n: int, n_more: int, what: str) -> ContextLengthError | None:
         total = n + max(0, n_more)
