@@ -19,7 +19,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"evalkit"},  # __init__: the public names, imported on first use
-    {"report", "gate", "plan"},
+    {"report", "gate", "plan", "sequential"},
     {"compare", "runner", "preview", "bench"},
     {"task", "judges", "backends", "compat", "scoring", "selection", "overrides"},
     {
@@ -33,8 +33,11 @@ ISLANDS = {"stats", "engine"}
 
 # Units that see less than all that lies below them.
 SEES_ONLY = {
-    "report": {"record", "compare", "stats", "types", "errors", "resources"},
-    "gate": {"record", "compare", "stats", "types", "errors", "resources"},
+    "report": {"record", "compare", "gate", "stats", "types", "errors", "resources"},
+    "gate": {
+        *("record", "compare", "stats", "types", "errors", "resources"),
+        *("schema", "yamlfile"),
+    },
 }
 
 # Modules, and libraries that are slow to import or heavy to have: who alone may import them.

@@ -1,7 +1,7 @@
 """The command line: one verb a file; stdout carries the result, stderr the story.
 
-Exit codes: 0 yes; 2 usage or configuration; 5 the run could not finish, or had errors. (1, 3 and 4
-belong to the gate.)
+Exit codes: 0 yes; 1 the gate found a regression; 2 usage or configuration; 3 inconclusive; 4 the
+runs are not comparable; 5 the run could not finish, or had errors.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import traceback
 
 import typer
 
-from evalkit.cli import bench, models, report, run, schema, show
+from evalkit.cli import bench, compare, export, gate, models, plan, report, run, schema, show
 from evalkit.cli import list as list_verb
-from evalkit.cli.terminal import complain
-from evalkit.errors import EvalkitError
+from evalkit.cli.terminal import complain, tell
+from evalkit.errors import EvalkitError, NotComparableError
 
 app = typer.Typer(
     name="evalkit",
@@ -28,7 +28,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.__doc__)(run.run)
+app.command("plan", help=plan.__doc__)(plan.plan)
 app.command("report", help=report.__doc__)(report.report)
+app.command("compare", help=compare.__doc__)(compare.compare)
+app.command("export", help=export.__doc__)(export.export)
+app.command("gate", help=gate.__doc__)(gate.gate)
 app.command("list", help=list_verb.__doc__)(list_verb.list_)
 app.command("show", help=show.__doc__)(show.show)
 app.command("schema", help=schema.__doc__)(schema.schema)
@@ -58,6 +62,11 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     try:
         app()
+    except NotComparableError as error:
+        complain(f"not comparable: {error.runs}" if error.runs else "not comparable")
+        for line in error.differences:
+            tell(f"  {line}")
+        sys.exit(error.exit_code)
     except EvalkitError as error:
         complain(str(error))
         sys.exit(error.exit_code)
