@@ -52,7 +52,7 @@ def main() -> None:
             threads=arguments.threads,
             peer={
                 "model": str(folder),
-                "dtype": arguments.dtype,
+                "dtype": arguments.peer_dtype or arguments.dtype,
                 "batch_size": arguments.peer_batch_size,
                 "tasks": str(work / "peer"),
                 "task": TASK,
@@ -76,6 +76,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--num-fewshot", type=int, default=5, help="the first rows of the data")
     parser.add_argument("--letters", action="store_true", help="options in the prompt, A B C D")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--peer-dtype", choices=("float32", "bfloat16"), help="if another")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=n_cores(), help="of each side; default: all")
     parser.add_argument("--reference", type=int, default=sys.maxsize, help="questions to check")
