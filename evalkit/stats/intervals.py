@@ -1,6 +1,6 @@
 """Confidence intervals of proportions and means, of independent and of clustered examples.
 
-Which one, by how often 95 % intervals held the truth (``benchmarks/interval_coverage.py``, n of 20 to 1000):
+Which one, by how often 95 % intervals held the truth (``interval_coverage.py`` in ``benchmarks``):
 
 - a proportion: ``wilson`` (93.6 to 95.9 %); ``clopper_pearson`` where 95 % must be certain;
 - a mean of values with known ends, scores of 1 to 5 say: ``wilson_mean`` (93.5 to 96.2 %). t has

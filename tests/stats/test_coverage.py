@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say; `benchmarks/interval_coverage.py` has the whole table."""
+"""Intervals hold the truth as often as they say; `interval_coverage.py` has the whole table."""
 
 from __future__ import annotations
 
