@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalkit.errors import RecordError
-from evalkit.types import Estimate, IntervalKind, ModelInfo
+from evalkit.types import Estimate, IntervalKind, ModelInfo, Status, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +58,7 @@ class TaskResult:
     metrics: Metrics
     slices: Mapping[str, Mapping[str, Metrics]]  # field -> value -> metrics
     warnings: tuple[str, ...] = ()
+    judges: Mapping[str, Any] = field(default_factory=dict)  # by rubric: who judged, and by what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,8 @@ class ExampleRow:
     scores: Mapping[str, float] = field(default_factory=dict)  # columns score.<metric>
     # what a metric that is no mean adds up, columns stats.<metric>
     stats: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    # what judges said, by metric; in the file a JSON text
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +239,8 @@ def _metrics_to_json(metrics: Metrics) -> dict[str, Any]:
 def _task_to_json(task: TaskResult) -> dict[str, Any]:
     data = {f.name: getattr(task, f.name) for f in fields(task)}
     data["metrics"] = _metrics_to_json(task.metrics)
+    if not task.judges:
+        del data["judges"]
     data["slices"] = {
         name: {value: _metrics_to_json(m) for value, m in values.items()}
         for name, values in task.slices.items()
@@ -271,7 +276,8 @@ def _number(value: float | None) -> float:
 
 
 def _task_from_json(data: Mapping[str, Any]) -> TaskResult:
-    values = {f.name: data[f.name] for f in fields(TaskResult)}
+    values = {f.name: data[f.name] for f in fields(TaskResult) if f.name != "judges"}
+    values["judges"] = data.get("judges", {})
     values["metrics"] = _metrics_from_json(data["metrics"])
     values["slices"] = {
         name: {value: _metrics_from_json(m) for value, m in by_value.items()}
@@ -295,6 +301,7 @@ def _from_json(data: Mapping[str, Any], folder: Path) -> RunRecord:
 def _row_from_dict(row: Mapping[str, Any]) -> ExampleRow:
     plain = {f.name for f in fields(ExampleRow)} - _SPREAD
     values: dict[str, Any] = {k: v for k, v in row.items() if k in plain}
+    values["verdicts"] = _verdicts_from_json(row.get("verdicts"))
     for name in ("targets", "choices", "candidates", "choice_logprobs", "gold"):
         values[name] = tuple(values.get(name) or ())
     latency = values.get("latency_s")
@@ -306,7 +313,41 @@ def _row_from_dict(row: Mapping[str, Any]) -> ExampleRow:
     return ExampleRow(**values)
 
 
-_SPREAD = {"slices", "scores", "stats"}  # fields that are several columns of the file
+_SPREAD = {"slices", "scores", "stats", "verdicts"}  # fields that are not one column as they are
+
+
+def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data, without what it does not have."""
+    data = {f.name: getattr(verdict, f.name) for f in fields(Verdict)}
+    data["status"] = str(verdict.status)
+    data["members"] = [verdict_to_json(member) for member in verdict.members]
+    return {key: value for key, value in json_safe(data).items() if value not in (None, "", [], {})}
+
+
+def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
+    """The inverse of ``verdict_to_json``."""
+    return Verdict(
+        value=_number(data.get("value")),
+        choice=_number(data.get("choice")),
+        probabilities=data.get("probabilities", {}),
+        missing_mass=_number(data.get("missing_mass")),
+        orders=tuple(data.get("orders", ())),
+        reason=data.get("reason", ""),
+        members=tuple(verdict_from_json(member) for member in data.get("members", ())),
+        status=Status(data.get("status", "ok")),
+        problem=data.get("problem", ""),
+    )
+
+
+def _verdicts_from_json(text: str | None) -> dict[str, Verdict]:
+    return {name: verdict_from_json(data) for name, data in json.loads(text or "{}").items()}
+
+
+def _verdicts_as_text(row: ExampleRow) -> str | None:
+    if not row.verdicts:
+        return None
+    found = {name: verdict_to_json(verdict) for name, verdict in row.verdicts.items()}
+    return json.dumps(found, ensure_ascii=False, allow_nan=False)
 
 
 def _to_table(rows: Sequence[ExampleRow]) -> pa.Table:
@@ -338,6 +379,8 @@ def _to_table(rows: Sequence[ExampleRow]) -> pa.Table:
     for name in dict.fromkeys(name for row in rows for name in row.stats):
         found = [row.stats.get(name) for row in rows]
         columns[f"stats.{name}"] = pa.array(found, pa.list_(pa.float64()))
+    if any(row.verdicts for row in rows):
+        columns["verdicts"] = pa.array([_encodable(_verdicts_as_text(row)) for row in rows], text)
     return pa.table(columns)
 
 

@@ -22,22 +22,29 @@ import yaml
 import evalkit
 from evalkit import catalogue, scoring
 from evalkit.backends import open_backend
-from evalkit.catalogue import Group
-from evalkit.errors import EvalkitError, NotFoundError, RecordError, UsageError
+from evalkit.catalogue import Group, TaskFile
+from evalkit.collect import OnAnswers, collect
+from evalkit.errors import NotFoundError, RecordError, UsageError
+from evalkit.judging import (
+    OnJudged,
+    TaskJudge,
+    TaskRubric,
+    judge_responses,
+    open_judges,
+    rubrics_of,
+)
 from evalkit.overrides import Overrides, replacement
-from evalkit.record import RunRecord, RunStatus, TaskResult
+from evalkit.record import RunRecord, TaskResult
 from evalkit.schema import DatasetSpec, TaskSpec
 from evalkit.scoring import NamedMetric, ScoredTask
 from evalkit.selection import check_selection, select
 from evalkit.task import Task
 from evalkit.types import (
     Backend,
-    ErrorKind,
     Item,
     ModelInfo,
     Request,
     Response,
-    ResponseError,
     sha256_of,
 )
 
@@ -50,6 +57,7 @@ class RunSpec:
 
     tasks: tuple[str, ...]
     model: str
+    judge: str | None = None  # rates the responses by the rubrics of the tasks
     limit: int | None = None  # a seeded random subset of so many examples a task
     first: int | None = None  # or the first rows
     num_fewshot: int | None = None
@@ -84,6 +92,13 @@ class _Work:
     metrics: Sequence[NamedMetric]
     items: Sequence[Item]
     requests: Sequence[Request]
+    rubrics: Sequence[TaskRubric] = ()
+    judges: Sequence[TaskJudge] = ()
+
+    @property
+    def all_metrics(self) -> list[NamedMetric]:
+        """Its own, and those of its judges."""
+        return [*self.metrics, *(metric for judge in self.judges for metric in judge.metrics)]
 
 
 def evaluate(
@@ -154,6 +169,7 @@ def run(
             )
         elif model_settings:
             raise UsageError(f"no such setting: {', '.join(model_settings)}")
+        works = _open_judges(works, spec, backend, tell)
         prompts = [[backend.render(item.prompts[0]) for item in w.items] for w in works]
     except BaseException:
         if folder is not None:
@@ -161,10 +177,21 @@ def run(
         raise
     loaded = clock()
     requests = [request for w in works for request in w.requests]
-    responses, status = _run_async(_collect(backend, requests, tell))
+    responses, status = _run_async(collect(backend, requests, _counted(tell, len(requests))))
     answered = clock()
+    chosen = _choose(works, responses)
+    verdicts = [
+        _run_async(judge_responses(w.judges, w.items, own, _judging(tell)))
+        for w, own in zip(works, chosen, strict=True)
+    ]
+    judged = clock()
     tell(Progress(phase="scoring", n_done=len(requests), n_total=len(requests)))
-    scored = _score(works, responses, prompts)
+    scored = {
+        w.task.name: scoring.score_task(
+            w.task.file, w.all_metrics, w.items, own, texts, verdicts=found
+        )
+        for w, own, texts, found in zip(works, chosen, prompts, verdicts, strict=True)
+    }
     record = _record(spec, selection.groups, works, scored, backend.info)
     record = replace(
         record,
@@ -174,7 +201,8 @@ def run(
         timing={
             "load_s": loaded - started,
             "respond_s": answered - loaded,
-            "score_s": clock() - answered,
+            "judge_s": judged - answered,
+            "score_s": clock() - judged,
             "total_s": clock() - started,
         },
     )
@@ -220,40 +248,29 @@ def _prepare(spec: RunSpec, selection: catalogue.Selection, overrides: Overrides
             source = replacement(file.spec.dataset, source)
         own = replace(overrides, dataset=source)
         task = Task(file, overrides=own, offline=spec.offline)
-        metrics = scoring.metrics_of(task.file)
+        metrics, rubrics = scoring.metrics_of(task.file), rubrics_of(task.file)
+        _check_judge(spec, task.file, has_rubrics=bool(rubrics))
         check_selection(task.file, metrics)
         items = task.items(limit=spec.limit, first=spec.first, seed=spec.seed)
         scoring.check_scorable(metrics, items, kind=file.spec.request)
         requests = task.requests(items, seed=spec.seed)
-        works.append(_Work(task=task, metrics=metrics, items=items, requests=requests))
+        works.append(
+            _Work(task=task, metrics=metrics, items=items, requests=requests, rubrics=rubrics)
+        )
+    if spec.judge is not None and not any(work.rubrics for work in works):
+        raise UsageError(f"--judge {spec.judge}: no task of this run has a rubric")
     return works
 
 
-async def _collect(
-    backend: Backend, requests: Sequence[Request], tell: OnProgress
-) -> tuple[list[Response], RunStatus]:
-    """A response for each request, whatever happens; and whether all went to the end."""
-    missing = Response(
-        error=ResponseError(kind=ErrorKind.INTERRUPTED, message="the run ended before this request")
+def _check_judge(spec: RunSpec, file: TaskFile, *, has_rubrics: bool) -> None:
+    if has_rubrics and not file.spec.metrics and spec.judge is None:
+        raise UsageError(f"task {file.name!r} has rubrics and no metrics: give --judge")
+
+
+def _counted(tell: OnProgress, n_total: int) -> OnAnswers:
+    return lambda n_done, n_error: tell(
+        Progress(phase="asking", n_done=n_done, n_total=n_total, n_error=n_error)
     )
-    responses = [missing] * len(requests)
-    n_done = n_error = 0
-    status: RunStatus = "complete"
-    tell(Progress(phase="asking", n_total=len(requests)))
-    try:
-        async for index, response in backend.respond(requests):
-            responses[index] = response
-            n_done += 1
-            n_error += response.error is not None
-            tell(Progress(phase="asking", n_done=n_done, n_total=len(requests), n_error=n_error))
-    except asyncio.CancelledError:  # Ctrl-C: keep what was answered
-        status = "interrupted"
-    except (EvalkitError, RuntimeError, MemoryError, OSError) as error:
-        status = "failed"
-        message = f"the backend failed: {type(error).__name__}: {error}"
-        failed = Response(error=ResponseError(kind=ErrorKind.INTERNAL, message=message))
-        responses = [failed if response is missing else response for response in responses]
-    return responses, status
 
 
 def _run_async(work: Coroutine[Any, Any, T]) -> T:
@@ -266,20 +283,45 @@ def _run_async(work: Coroutine[Any, Any, T]) -> T:
         return pool.submit(asyncio.run, work).result()
 
 
-def _score(
-    works: Sequence[_Work], responses: Sequence[Response], prompts: Sequence[Sequence[str]]
-) -> dict[str, ScoredTask]:
-    scored: dict[str, ScoredTask] = {}
+def _choose(works: Sequence[_Work], responses: Sequence[Response]) -> list[list[list[Response]]]:
+    """The response to each repeat of each item of each task: of best-of-n the one that is kept."""
+    chosen: list[list[list[Response]]] = []
     at = 0
-    for work, texts in zip(works, prompts, strict=True):
+    for work in works:
         n, file = work.task.n_draws, work.task.file
         own: list[list[Response]] = []
         for item in work.items:
             draws = [responses[at + i * n : at + (i + 1) * n] for i in range(file.spec.repeats)]
             own.append([select(file, work.metrics, item, some) for some in draws])
             at += n * file.spec.repeats
-        scored[work.task.name] = scoring.score_task(file, work.metrics, work.items, own, texts)
-    return scored
+        chosen.append(own)
+    return chosen
+
+
+def _open_judges(
+    works: Sequence[_Work], spec: RunSpec, backend: Backend, tell: OnProgress
+) -> list[_Work]:
+    """The works with their judges, where one is named."""
+    if spec.judge is None:
+        return list(works)
+    return [
+        replace(
+            work,
+            judges=open_judges(
+                work.rubrics,
+                spec.judge,
+                offered={spec.model: backend},
+                offline=spec.offline,
+                seed=spec.seed,
+                on_progress=lambda line: tell(Progress(phase=line)),
+            ),
+        )
+        for work in works
+    ]
+
+
+def _judging(tell: OnProgress) -> OnJudged:
+    return lambda n_done, n_total: tell(Progress(phase="judging", n_done=n_done, n_total=n_total))
 
 
 def _record(
@@ -305,7 +347,8 @@ def _record(
             repeats=task.spec.repeats,
             metrics=metrics,
             slices=slices,
-            warnings=task.warnings,
+            warnings=_warnings(work),
+            judges={judge.rubric.name: judge.identity for judge in work.judges},
         )
     results = {name: task.metrics for name, task in tasks.items()}
     return RunRecord(
@@ -321,6 +364,14 @@ def _record(
         environment=_environment(),
         rows=[row for work in works for row in scored[work.task.name].rows],
     )
+
+
+def _warnings(work: _Work) -> tuple[str, ...]:
+    name, warnings = work.task.name, list(work.task.warnings)
+    unjudged = [one.rubric.name for one in work.rubrics] if not work.judges else []
+    if unjudged:
+        warnings.append(f"{name}: not judged by {', '.join(unjudged)}: no --judge was given")
+    return tuple(warnings)
 
 
 def _usage(responses: Sequence[Response]) -> dict[str, int]:
@@ -354,6 +405,8 @@ def _environment() -> dict[str, Any]:
 def command_line(spec: RunSpec) -> str:
     """The command that does the same run."""
     words = ["evalkit", "run", *spec.tasks, "--model", spec.model]
+    if spec.judge is not None:
+        words += ["--judge", spec.judge]
     for name in ("limit", "first", "num_fewshot", "repeats"):
         value = getattr(spec, name)
         if value is not None:

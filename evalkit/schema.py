@@ -20,12 +20,12 @@ from pydantic import (
 )
 
 from evalkit.errors import did_you_mean
-from evalkit.types import RequestKind
 from evalkit.yamlfile import Document, Loc, read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Row = dict[str, Any]
+TaskRequest = Literal["generate", "choice", "classify", "loglikelihood", "rolling"]
 
 
 class Strict(BaseModel):
@@ -153,6 +153,19 @@ def _named(value: Any) -> Any:
     return {"metric": value} if isinstance(value, str) else value
 
 
+class RubricUse(Strict):
+    """A rubric that a judge rates the responses by."""
+
+    rubric: str = Field(description="a name, or a path relative to this file")
+    against: str | None = Field(
+        default=None, description="pairwise: the other answer, in place of the rubric's own"
+    )
+
+
+def _used(value: Any) -> Any:
+    return {"rubric": value} if isinstance(value, str) else value
+
+
 class _TaskBody(Strict):
     """A task without its name and version."""
 
@@ -179,12 +192,17 @@ class _TaskBody(Strict):
     num_fewshot: int = Field(default=0, ge=0)
     few_shot: Literal["seeded", "first_n"] = "seeded"
     few_shot_examples: list[Row] | None = None
-    request: RequestKind
+    request: TaskRequest
     generate: GenerateSpec = GenerateSpec()
     best_of: BestOfSpec | None = None
     extract: ExtractSpec | None = None
     pipelines: dict[Name, ExtractSpec] = Field(default_factory=dict)
-    metrics: list[Annotated[MetricSpec, BeforeValidator(_named)]] = Field(min_length=1)
+    metrics: list[Annotated[MetricSpec, BeforeValidator(_named)]] = Field(
+        default_factory=list, min_length=1
+    )
+    rubrics: list[Annotated[RubricUse, BeforeValidator(_used)]] = Field(
+        default_factory=list, min_length=1
+    )
     cluster: str | None = None
     slices: list[str] = Field(default_factory=list)
     repeats: int = Field(default=1, ge=1)
@@ -209,6 +227,10 @@ class _TaskBody(Strict):
             for key in ("extract", "generate", "pipelines", "best_of"):
                 if key in self.model_fields_set:
                     yield f"'{key}' is for request: generate, not {kind}"
+        if self.rubrics and kind != "generate":
+            yield f"'rubrics' rate generated texts, and this is request: {kind}"
+        if not self.metrics and not self.rubrics:
+            yield "give 'metrics', or 'rubrics', or both"
         if self.extract is not None and self.pipelines:
             yield "give one of 'extract' and 'pipelines'"
         if kind == "rolling" and (self.num_fewshot or self.messages or self.chat or self.prefill):

@@ -26,6 +26,7 @@ from evalkit.types import (
     ResponseError,
     Score,
     Status,
+    Verdict,
 )
 
 _log = logging.getLogger(__name__)
@@ -124,18 +125,24 @@ def score_task(
     items: Sequence[Item],
     responses: Sequence[Sequence[Response]],
     prompts: Sequence[str],
+    verdicts: Sequence[Sequence[Mapping[str, Verdict]]] | None = None,
 ) -> ScoredTask:
     """Score every response: ``responses`` has those of each item, a repeat each.
 
-    ``prompts`` are the texts that the model saw, for the rows.
+    ``prompts`` are the texts that the model saw, for the rows; ``verdicts`` are those of judges, a
+    repeat each like the responses.
     """
+    verdicts = verdicts or [[{} for _ in answers] for answers in responses]
     scores: dict[str, list[ExampleScores]] = {m.name: [] for m in metrics}
     rows: list[ExampleRow] = []
-    for item, answers, prompt in zip(items, responses, prompts, strict=True):
+    for item, answers, prompt, judged in zip(items, responses, prompts, verdicts, strict=True):
         outcomes: list[dict[str, Outcome]] = []
         by_repeat: list[dict[str, Score | None]] = []
         for repeat, answer in enumerate(answers):
-            seen = {m.name: outcome_of(item, answer, m.extract) for m in metrics}
+            seen = {
+                m.name: replace(outcome_of(item, answer, m.extract), verdicts=judged[repeat])
+                for m in metrics
+            }
             answer, found = _score(metrics, seen, answer)
             outcomes.append(seen)
             by_repeat.append(found)
@@ -197,6 +204,9 @@ def _row(
     example, error = outcome.example, response.error
     found = [s for s in scores.values() if s is not None]
     status = Status.OK if any(s.status is Status.OK for s in found) else Status.ABSTAINED
+    unjudged = next((s for s in found if s.status is Status.ERROR), None)
+    if unjudged is not None and status is not Status.OK:
+        error = ResponseError(kind=ErrorKind.JUDGE, message=unjudged.reason)
     logprobs = tuple(c.logprob for c in response.continuations)
     text = response.text
     if outcome.choices and logprobs:
@@ -231,6 +241,7 @@ def _row(
             if s is not None and s.status is Status.OK and not math.isnan(s.value)
         },
         stats=stats,
+        verdicts=outcome.verdicts,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import get_args
 
 from evalkit.backends import open_backend
 from evalkit.compare import RunSide, Side, match
@@ -23,7 +24,7 @@ from evalkit.gate.quarantine import find_quarantined
 from evalkit.gate.sequential import CheckWatch, Standing, look_sizes
 from evalkit.record import RunRecord
 from evalkit.runner import OnProgress, RunSpec, run
-from evalkit.types import Backend, ModelInfo, Prompt, Request, Response
+from evalkit.types import Backend, ModelInfo, Prompt, Request, RequestKind, Response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +218,7 @@ class _Silent:
     """A backend that answers nothing: a run on it shows what would be asked."""
 
     info = ModelInfo(spec="", fingerprint="")
+    kinds: frozenset[RequestKind] = frozenset(get_args(RequestKind))
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         return None
@@ -244,6 +246,11 @@ class Remembering:
     def info(self) -> ModelInfo:
         """That of the backend that is asked."""
         return self._backend.info
+
+    @property
+    def kinds(self) -> frozenset[RequestKind]:
+        """Those of the backend that is asked."""
+        return self._backend.kinds
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """As the backend that is asked counts."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-RequestKind = Literal["generate", "choice", "classify", "loglikelihood", "rolling"]
+RequestKind = Literal["generate", "choice", "classify", "loglikelihood", "rolling", "reward"]
 FinishReason = Literal["stop", "length"]
 
 
@@ -31,6 +31,7 @@ class ErrorKind(StrEnum):
     SERVER = "server"
     REFUSED = "refused"  # a content filter, not the model, declined
     INVALID_RESPONSE = "invalid_response"
+    JUDGE = "judge"  # the response is there, and no judge could be asked about it
     INTERRUPTED = "interrupted"  # the run ended before the request was answered
     INTERNAL = "internal"  # a defect of ours; the message has the details
 
@@ -95,7 +96,8 @@ class Request:
 
     ``prompts`` has one entry, or, for a ``choice`` whose context differs by choice, one for each of
     ``continuations``. ``continuations`` are the texts to be scored after the prompt (``choice``,
-    ``classify``, ``loglikelihood``), delimiter included; a ``rolling`` request scores its prompt.
+    ``classify``, ``loglikelihood``), delimiter included; a ``rolling`` request scores its prompt. A
+    ``reward`` request has a Chat that ends with the assistant's turn rated, by a scalar head.
     """
 
     task: str
@@ -162,6 +164,7 @@ class Response:
     logprobs: tuple[float, ...] = ()  # of the generated tokens, raw: before temperature and cuts
     continuations: tuple[Continuation, ...] = ()  # as in the request; one for ``rolling``
     candidates: tuple[str, ...] = ()  # best-of-n: the texts that this one was chosen from
+    reward: float = math.nan  # of a reward request: the model's scalar, on no common scale
     finish_reason: FinishReason | None = None
     n_prompt_tokens: int = 0
     n_completion_tokens: int = 0
@@ -171,11 +174,31 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a judge says of a response under one criterion.
+
+    ``value`` is on the criterion's scale: the mean over its labels by their probabilities. For a
+    pair it is the chance that the response is the better one, ties counting half, over both orders.
+    """
+
+    value: float  # nan without a verdict
+    choice: float = math.nan  # the value of the likeliest label
+    probabilities: Mapping[str, float] = field(default_factory=dict)  # of the labels; add up to 1
+    missing_mass: float = math.nan  # what the judge gave to other texts than labels, 0..1
+    orders: tuple[float, ...] = ()  # pairs: the choice with the response shown first, and second
+    reason: str = ""
+    members: tuple[Verdict, ...] = ()  # of a panel
+    status: Status = Status.OK
+    problem: str = ""  # why there is no verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """An answered request as a metric sees it.
 
     ``choices`` are the bare texts, without the delimiter; ``gold`` indexes the right ones.
     ``prediction`` is the answer extracted from the response; None when none was found.
+    ``verdicts`` are those of judges, by the name of their metric.
     """
 
     example: Example
@@ -184,6 +207,7 @@ class Outcome:
     choices: tuple[str, ...] = ()
     gold: tuple[int, ...] = ()
     prediction: str | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +315,11 @@ class Backend(Protocol):
 
     @property
     def info(self) -> ModelInfo: ...
+
+    @property
+    def kinds(self) -> frozenset[RequestKind]:
+        """The kinds of request that it can answer."""
+        ...
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of a rendered prompt; None where the backend cannot know."""

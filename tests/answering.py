@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from evalkit.types import (
     Continuation,
@@ -12,6 +13,7 @@ from evalkit.types import (
     ModelInfo,
     Prompt,
     Request,
+    RequestKind,
     Response,
     ResponseError,
     prompt_to_json,
@@ -25,10 +27,15 @@ class Answering:
     answer: Callable[[Request], Response]
     stop_after: int | None = None  # then behave as on Ctrl-C
     fail_after: int | None = None  # then raise, as a lost device does
+    can: frozenset[RequestKind] = frozenset(get_args(RequestKind))
 
     @property
     def info(self) -> ModelInfo:
         return ModelInfo(spec="test:function", fingerprint="sha256:0", exact=True)
+
+    @property
+    def kinds(self) -> frozenset[RequestKind]:
+        return self.can
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         return None

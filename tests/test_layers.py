@@ -21,7 +21,10 @@ LAYERS = (
     {"evalkit"},  # __init__: the public names, imported on first use
     {"report", "gate", "plan", "sequential"},
     {"compare", "runner", "preview", "bench"},
-    {"task", "judges", "backends", "compat", "scoring", "selection", "overrides"},
+    {
+        *("task", "judges", "backends", "compat", "scoring", "selection", "overrides"),
+        *("judging", "collect"),
+    },
     {
         *("record", "metrics", "dataset", "prompt", "journal", "models", "sandbox", "plugins"),
         *("estimate", "catalogue", "hub"),

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from evalkit.errors import ModelError, UsageError, did_you_mean
 from evalkit.types import (
@@ -18,6 +18,7 @@ from evalkit.types import (
     ModelInfo,
     Prompt,
     Request,
+    RequestKind,
     Response,
     ResponseError,
     sha256_of,
@@ -124,6 +125,11 @@ class Local:
     def info(self) -> ModelInfo:
         """What answers, with its numerics."""
         return self._info
+
+    @property
+    def kinds(self) -> frozenset[RequestKind]:
+        """All but rewards, which take a model with a scalar head."""
+        return frozenset(get_args(RequestKind)) - {"reward"}
 
     @property
     def llm(self) -> LLM:

@@ -23,6 +23,12 @@ def run(
     model: Annotated[
         str, typer.Option("--model", "-m", help="local:NAME or local:PATH, with ?key=value.")
     ] = DEFAULT_MODEL,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge", "-j", help="Rates by the rubrics: a model, replay:FILE#NAME, [a, b]."
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="A seeded random subset of so many examples a task.")
     ] = None,
@@ -51,6 +57,7 @@ def run(
     spec = runner.RunSpec(
         tasks=tuple(tasks),
         model=model,
+        judge=judge,
         limit=limit,
         first=first,
         num_fewshot=num_fewshot,

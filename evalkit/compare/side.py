@@ -105,7 +105,7 @@ class Side(Protocol):
 class RunSide:
     """A run record; reads the columns that are asked for, each once."""
 
-    def __init__(self, record: RunRecord, *, judges: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, record: RunRecord) -> None:
         self._record = record
         self._table = None if record.rows is None else record.table()
         self._columns: dict[str, pa.ChunkedArray | None] = {}
@@ -117,10 +117,7 @@ class RunSide:
             evalkit=record.evalkit,
             seed=record.seed,
         )
-        self._tasks = {
-            name: _task_info(task, (judges or {}).get(name, {}))
-            for name, task in record.tasks.items()
-        }
+        self._tasks = {name: _task_info(task) for name, task in record.tasks.items()}
 
     @property
     def info(self) -> SideInfo:
@@ -237,8 +234,7 @@ def open_side(source: RunRecord | str | os.PathLike[str]) -> Side:
         return RunSide(source)
     path = Path(source)
     if path.is_dir() or path.name == "run.json":
-        record = RunRecord.load(path)
-        return RunSide(record, judges=_judges(record))
+        return RunSide(RunRecord.load(path))
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -284,18 +280,14 @@ def _rows_of(lists: pa.ListArray, *, where: str) -> FloatArray:
     return rows
 
 
-def _judges(record: RunRecord) -> Mapping[str, Any]:
-    """The judges of each task, where the record names them."""
-    assert record.folder is not None
-    data = json.loads((record.folder / "run.json").read_text(encoding="utf-8"))
-    return {name: task.get("judges", {}) for name, task in data["tasks"].items()}
-
-
-def _task_info(task: TaskResult, judges: Mapping[str, Any]) -> TaskInfo:
+def _task_info(task: TaskResult) -> TaskInfo:
     return TaskInfo(
         version=task.version,
         spec=task.spec,
-        judges=judges,
+        judges={
+            rubric: {key: value for key, value in judge.items() if key != "spec"}
+            for rubric, judge in task.judges.items()
+        },
         metrics={name: _metric_info(result) for name, result in task.metrics.items()},
     )
 
