@@ -46,25 +46,34 @@ def fit(wins: ArrayLike, *, ties: ArrayLike | None = None, prior: float = 0.0) -
     >>> fit([[0, 30], [10, 0]]).strengths.round(4).tolist()  # log(10 / 30)
     [0.0, -1.0986]
     """
-    counts, tied = _counts(wins), _counts(ties) if ties is not None else None
-    if tied is None:
-        tied = np.zeros_like(counts)
-    if tied.shape != counts.shape or not np.array_equal(tied, tied.T):
-        raise ValueError("ties must be symmetric and of the shape of wins")
-    counts = _with_prior(counts, prior)
-    problem = _why_unbounded(counts, tied)
-    if problem:
-        raise ValueError(problem)
-    parameters, information = _maximum(counts, tied)
+    counts, tied, parameters, information = _fitted(wins, ties, prior)
     m = len(counts)
-    covariance = np.zeros((m, m))
-    covariance[1:, 1:] = np.linalg.inv(information)[: m - 1, : m - 1]
-    return BradleyTerry(
-        strengths=np.concatenate(([0.0], parameters[: m - 1])),
-        stderrs=np.sqrt(np.diag(covariance)),
-        covariance=covariance,
-        tie=math.exp(parameters[-1]) if tied.any() else 0.0,
-    )
+    covariance = np.asarray(np.linalg.inv(information), dtype=np.float64)
+    return _model(parameters, covariance, m=m, has_ties=bool(tied.any()))
+
+
+def robust_fit(
+    wins: FloatArray, *, ties: FloatArray | None = None, prior: float = 0.0
+) -> BradleyTerry:
+    """`fit` with errors that hold where comparisons of one prompt (or one judge) are alike.
+
+    ``wins`` and ``ties`` are (n, m, m): the counts of each of n independent units. Strengths are
+    those of `fit` to the sums; their covariance is the sandwich of the units' scores, times
+    n / (n - 1). It also holds where the model is wrong, for the strengths that fit best. nan for
+    one unit; with fewer than 30 the normal quantiles that `contrast` and `rank_ranges` take are
+    too short. ValueError as in `fit`.
+    Source: White (1982), Econometrica 50:1-25; Liang and Zeger (1986), Biometrika 73:13-22.
+    """
+    if wins.ndim != 3:
+        raise ValueError(f"wins must be (n, m, m): got {wins.shape}")
+    tied = np.zeros_like(wins) if ties is None else ties
+    _, total_ties, parameters, information = _fitted(wins.sum(axis=0), tied.sum(axis=0), prior)
+    n, m = len(wins), wins.shape[1]
+    scores = _unit_scores(wins, tied, parameters)
+    scores = scores - scores.mean(axis=0)  # with a prior they do not add up to 0
+    bread = np.linalg.inv(information)
+    meat = scores.T @ scores * (n / (n - 1) if n > 1 else math.nan)
+    return _model(parameters, bread @ meat @ bread, m=m, has_ties=bool(total_ties.any()))
 
 
 def contrast(model: BradleyTerry, item: int, other: int = 0, *, level: float = 0.95) -> Interval:
@@ -145,6 +154,51 @@ def bootstrap_strengths(
         )
         for item, (low, high) in enumerate(bounds)
     )
+
+
+def _fitted(
+    wins: ArrayLike, ties: ArrayLike | None, prior: float
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Counts with the prior, ties, and the maximum's parameters and information."""
+    counts, tied = _counts(wins), _counts(ties) if ties is not None else None
+    if tied is None:
+        tied = np.zeros_like(counts)
+    if tied.shape != counts.shape or not np.array_equal(tied, tied.T):
+        raise ValueError("ties must be symmetric and of the shape of wins")
+    counts = _with_prior(counts, prior)
+    problem = _why_unbounded(counts, tied)
+    if problem:
+        raise ValueError(problem)
+    return counts, tied, *_maximum(counts, tied)
+
+
+def _model(
+    parameters: FloatArray, parameter_covariance: FloatArray, *, m: int, has_ties: bool
+) -> BradleyTerry:
+    covariance = np.zeros((m, m))
+    covariance[1:, 1:] = parameter_covariance[: m - 1, : m - 1]
+    return BradleyTerry(
+        strengths=np.concatenate(([0.0], parameters[: m - 1])),
+        stderrs=np.sqrt(np.diag(covariance)),
+        covariance=covariance,
+        tie=math.exp(parameters[-1]) if has_ties else 0.0,
+    )
+
+
+def _unit_scores(wins: FloatArray, ties: FloatArray, parameters: FloatArray) -> FloatArray:
+    """(n, p): each unit's gradient of the log-likelihood, as in `_derivatives`."""
+    m = wins.shape[1]
+    strengths = np.concatenate(([0.0], parameters[: m - 1]))
+    half = (strengths[:, None] - strengths[None, :]) / 2
+    log_tie = float(parameters[-1]) if parameters.size == m else -math.inf
+    log_total = np.logaddexp(np.logaddexp(half, -half), log_tie)
+    win, tie = np.exp(half - log_total), np.exp(log_tie - log_total)
+    played = wins + np.swapaxes(wins, 1, 2) + ties
+    scores = (wins - np.swapaxes(wins, 1, 2) - played * (win - win.T)).sum(axis=2)[:, 1:] / 2
+    if parameters.size < m:
+        return np.asarray(scores)
+    shared = (ties - played * tie).sum(axis=(1, 2))[:, None] / 2
+    return np.concatenate((scores, shared), axis=1)
 
 
 def _counts(table: ArrayLike) -> FloatArray:
