@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from evalkit.catalogue import TaskFile
@@ -11,12 +14,17 @@ from evalkit.errors import EvalkitError, UsageError
 from evalkit.judges import (
     Case,
     Judge,
+    JudgeMetric,
     Rubric,
+    check_cases,
     load_rubric,
     metrics_of_rubric,
     open_judge,
     with_whole,
 )
+from evalkit.judges.calibration import Calibration, item_key
+from evalkit.judges.correction import Correction, Standing, correction_of, finished, standing_of
+from evalkit.judges.metric import criteria_of
 from evalkit.metrics.extract import build_extractor
 from evalkit.prompt import Template
 from evalkit.scoring import NamedMetric
@@ -33,24 +41,49 @@ class TaskJudge:
     rubric: Rubric
     against: Template | None  # the other answer of a pair
     judge: Judge
+    standing: Standing
+    corrections: Mapping[str, Correction]  # by metric; empty without a calibration that holds
+    seed: int
 
     @property
     def metrics(self) -> list[NamedMetric]:
         """What its verdicts are called in a record."""
-        return [
-            NamedMetric(
-                name=metric.name,
-                metric=metric,
-                extract=build_extractor("text"),
-                extract_signature="",
-            )
-            for metric in metrics_of_rubric(self.rubric, self.judge.info)
-        ]
+        return [self._named(m) for m in metrics_of_rubric(self.rubric, self.judge.info)]
+
+    def human(self, metric: str, key: str) -> float:
+        """What people said of a response; nan where the calibration does not know it."""
+        correction = self.corrections.get(metric)
+        return math.nan if correction is None else correction.human(key)
+
+    def _named(self, metric: JudgeMetric) -> NamedMetric:
+        correction = self.corrections.get(metric.name)
+        if correction is not None:
+            by = f"{metric.signature}|calibrated:{correction.calibration.sha256()[:12]}"
+            metric = replace(metric, correction=correction, signature=by)
+        finish = partial(
+            finished, metric, standing=self.standing, correction=correction, seed=self.seed
+        )
+        return NamedMetric(
+            name=metric.name,
+            metric=metric,
+            extract=build_extractor("text"),
+            extract_signature="",
+            finish=finish,
+        )
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What a record says of it."""
-        return {"spec": self.judge.info.spec, **self.judge.info.identity}
+    def described(self) -> dict[str, Any]:
+        """What a record says of it: who judged by what, and what is known of that judge."""
+        info, standing = self.judge.info, self.standing
+        found: dict[str, Any] = {
+            "spec": info.spec,
+            "identity": dict(info.identity),
+            "standing": standing.status,
+            "note": standing.note,
+        }
+        if standing.found is not None:
+            found["calibration"] = standing.found.summary()
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +117,9 @@ def rubrics_of(file: TaskFile) -> list[TaskRubric]:
             raise file.document.error(at, f"rubric {rubric.name!r} compares nothing: no 'against'")
         if any(one.rubric.name == rubric.name for one in found):
             raise file.document.error(at, f"rubric {rubric.name!r} stands here twice")
+        if any(rubric.name == (m.name or m.metric) for m in file.spec.metrics):
+            problem = f"rubric {rubric.name!r} and a metric have one name; give the metric a 'name'"
+            raise file.document.error(at, problem)
         found.append(TaskRubric(rubric=rubric, against=against))
     return found
 
@@ -92,27 +128,56 @@ def open_judges(
     rubrics: Sequence[TaskRubric],
     spec: str,
     *,
-    offered: Mapping[str, Backend],
+    offered: MutableMapping[str, Backend],
     offline: bool,
     seed: int,
+    calibrations: Sequence[Path],
     on_progress: Callable[[str], None],
 ) -> list[TaskJudge]:
-    """The judge of each rubric. Raises UsageError or ModelError."""
-    return [
-        TaskJudge(
-            rubric=one.rubric,
-            against=one.against,
-            judge=open_judge(
-                one.rubric,
-                spec,
-                offered=offered,
-                offline=offline,
-                seed=seed,
-                on_progress=on_progress,
-            ),
+    """The judge of each rubric, with what is known of it. Raises UsageError or ModelError."""
+    found = []
+    for one in rubrics:
+        judge = open_judge(
+            one.rubric,
+            spec,
+            offered=offered,
+            offline=offline,
+            seed=seed,
+            on_progress=on_progress,
         )
-        for one in rubrics
-    ]
+        standing = standing_of(one.rubric, judge.info, calibrations)
+        holding = standing.calibration
+        found.append(
+            TaskJudge(
+                rubric=one.rubric,
+                against=one.against,
+                judge=judge,
+                standing=standing,
+                corrections={} if holding is None else corrections_of(one.rubric, judge, holding),
+                seed=seed,
+            )
+        )
+    return found
+
+
+def check_judgeable(judges: Sequence[TaskJudge], items: Sequence[Item]) -> None:
+    """Show every item with an empty response, so that what cannot be judged is found before asking.
+
+    Raises TemplateError, naming the rubric's file, the field and the example.
+    """
+    for one in judges:
+        cases = [case_of(item, Response(text=""), one.against) for item in items]
+        check_cases(one.judge, cases)
+
+
+def corrections_of(rubric: Rubric, judge: Judge, calibration: Calibration) -> dict[str, Correction]:
+    """A calibration at work on each metric of a rubric that it knows all criteria of."""
+    found = {}
+    for metric in metrics_of_rubric(rubric, judge.info):
+        criteria = criteria_of(rubric, metric.name)
+        if all(c.name in calibration.criteria for c in criteria):
+            found[metric.name] = correction_of(criteria, calibration)
+    return found
 
 
 async def judge_responses(
@@ -132,8 +197,11 @@ async def judge_responses(
     for one in judges:
         cases = [case_of(items[i], responses[i][repeat], one.against) for i, repeat in places]
         judged = await one.judge.judge(cases, on_judged)
-        for (i, repeat), found in zip(places, judged, strict=True):
-            verdicts[i][repeat].update(with_whole(one.rubric, found))
+        for (i, repeat), case, found in zip(places, cases, judged, strict=True):
+            key = item_key(case)
+            for name, verdict in with_whole(one.rubric, found).items():
+                human = one.human(name, key)
+                verdicts[i][repeat][name] = replace(verdict, key=key, human=human)
     return list(verdicts)
 
 

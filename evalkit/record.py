@@ -37,9 +37,23 @@ class MetricResult:
     interval: IntervalKind | None = None  # what the value is; None where a record does not say
     # what an example without a score would give at worst and at best; nan: depends on the example
     missing: tuple[float, float] = (math.nan, math.nan)
+    judged: Judged | None = None  # where a judge made it
 
 
-Metrics = Mapping[str, MetricResult]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """How far a judge's metric speaks for people."""
+
+    status: str  # calibrated | uncalibrated | stale | refused
+    note: str  # one sentence
+    raw: Estimate  # of the judge alone, on its own scale
+    labels_only: tuple[float, float, float] | None = None  # (value, low, high) without the judge
+    n_labels: int = 0
+    lam: float = math.nan  # the judge's part in the estimate: 0 none, 1 all of it
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # file, sha256, created
+
+
+Metrics = Mapping[str, "MetricResult"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +246,7 @@ def _metrics_to_json(metrics: Metrics) -> dict[str, Any]:
         name: asdict(m.estimate)
         | {"higher_is_better": m.higher_is_better, "signature": m.signature}
         | ({} if m.interval is None else {"interval": m.interval, "missing": m.missing})
+        | ({} if m.judged is None else {"judged": asdict(m.judged)})
         for name, m in metrics.items()
     }
 
@@ -257,15 +272,30 @@ def _metrics_from_json(data: Mapping[str, Any]) -> dict[str, MetricResult]:
         values = dict(entry)
         higher_is_better, signature = values.pop("higher_is_better"), values.pop("signature")
         interval, (worst, best) = values.pop("interval", None), values.pop("missing", _UNKNOWN)
-        values |= {n: _number(values[n]) for n in _NUMBERS}
+        judged = values.pop("judged", None)
         metrics[name] = MetricResult(
-            estimate=Estimate(**values),
+            estimate=_estimate(values),
             higher_is_better=higher_is_better,
             signature=signature,
             interval=interval,
             missing=(_number(worst), _number(best)),
+            judged=None if judged is None else _judged(judged),
         )
     return metrics
+
+
+def _estimate(values: Mapping[str, Any]) -> Estimate:
+    return Estimate(**{**values, **{name: _number(values[name]) for name in _NUMBERS}})
+
+
+def _judged(data: Mapping[str, Any]) -> Judged:
+    labels = data["labels_only"]
+    read = {
+        "raw": _estimate(data["raw"]),
+        "labels_only": None if labels is None else tuple(_number(value) for value in labels),
+        "lam": _number(data["lam"]),
+    }
+    return Judged(**{**data, **read})
 
 
 _UNKNOWN = (None, None)
@@ -334,6 +364,8 @@ def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
         orders=tuple(data.get("orders", ())),
         reason=data.get("reason", ""),
         members=tuple(verdict_from_json(member) for member in data.get("members", ())),
+        key=data.get("key", ""),
+        human=_number(data.get("human")),
         status=Status(data.get("status", "ok")),
         problem=data.get("problem", ""),
     )
@@ -381,7 +413,16 @@ def _to_table(rows: Sequence[ExampleRow]) -> pa.Table:
         columns[f"stats.{name}"] = pa.array(found, pa.list_(pa.float64()))
     if any(row.verdicts for row in rows):
         columns["verdicts"] = pa.array([_encodable(_verdicts_as_text(row)) for row in rows], text)
+    for name in dict.fromkeys(name for row in rows for name in row.verdicts):
+        labels = [_label(row.verdicts.get(name)) for row in rows]
+        if any(label is not None for label in labels):
+            columns[f"human.{name}"] = pa.array(labels, pa.float64())
     return pa.table(columns)
+
+
+def _label(verdict: Verdict | None) -> float | None:
+    """What people said, for comparisons to read without the verdicts."""
+    return None if verdict is None or math.isnan(verdict.human) else verdict.human
 
 
 def _encodable(value: Any) -> Any:

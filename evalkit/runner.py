@@ -8,67 +8,40 @@ import os
 import platform
 import re
 import secrets
-import shlex
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 import evalkit
-from evalkit import catalogue, scoring
+from evalkit import scoring
 from evalkit.backends import open_backend
-from evalkit.catalogue import Group, TaskFile
+from evalkit.catalogue import Group
 from evalkit.collect import OnAnswers, collect
 from evalkit.errors import NotFoundError, RecordError, UsageError
 from evalkit.judging import (
+    ItemVerdicts,
     OnJudged,
-    TaskJudge,
-    TaskRubric,
+    check_judgeable,
     judge_responses,
     open_judges,
-    rubrics_of,
 )
-from evalkit.overrides import Overrides, replacement
-from evalkit.record import RunRecord, TaskResult
-from evalkit.schema import DatasetSpec, TaskSpec
-from evalkit.scoring import NamedMetric, ScoredTask
-from evalkit.selection import check_selection, select
-from evalkit.task import Task
+from evalkit.prepare import RunSpec, Work, command_line, prepare, settings_of_model
+from evalkit.record import RunRecord, RunStatus, TaskResult
+from evalkit.scoring import ScoredTask
+from evalkit.selection import select
 from evalkit.types import (
     Backend,
-    Item,
     ModelInfo,
-    Request,
     Response,
+    Status,
     sha256_of,
 )
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
-    """What a run is asked to do: the command line as data."""
-
-    tasks: tuple[str, ...]
-    model: str
-    judge: str | None = None  # rates the responses by the rubrics of the tasks
-    limit: int | None = None  # a seeded random subset of so many examples a task
-    first: int | None = None  # or the first rows
-    num_fewshot: int | None = None
-    repeats: int | None = None
-    seed: int = 0
-    settings: Mapping[str, str] = field(default_factory=dict)  # of the model, or of every task
-    datasets: Mapping[str, DatasetSpec | Path] = field(
-        default_factory=dict
-    )  # task or group -> rows
-    out: Path | None = None  # the folder of runs; None writes nothing
-    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +55,6 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """A task ready to be run."""
-
-    task: Task
-    metrics: Sequence[NamedMetric]
-    items: Sequence[Item]
-    requests: Sequence[Request]
-    rubrics: Sequence[TaskRubric] = ()
-    judges: Sequence[TaskJudge] = ()
-
-    @property
-    def all_metrics(self) -> list[NamedMetric]:
-        """Its own, and those of its judges."""
-        return [*self.metrics, *(metric for judge in self.judges for metric in judge.metrics)]
 
 
 def evaluate(
@@ -149,14 +105,9 @@ def run(
     """
     tell = on_progress or (lambda progress: None)
     started = clock()
-    _check(spec)
-    task_settings, model_settings = _split_settings(spec.settings)
     tell(Progress(phase="loading tasks"))
-    selection = catalogue.select(spec.tasks)
-    overrides = Overrides(
-        num_fewshot=spec.num_fewshot, repeats=spec.repeats, settings=task_settings
-    )
-    works = _prepare(spec, selection, overrides)
+    prepared = prepare(spec)
+    works, model_settings = prepared.works, settings_of_model(spec.settings)
     folder = None if spec.out is None else _make_folder(spec.out, _slug(spec))
     try:
         if backend is None:
@@ -169,6 +120,7 @@ def run(
             )
         elif model_settings:
             raise UsageError(f"no such setting: {', '.join(model_settings)}")
+        _check_kinds(works, backend)
         works = _open_judges(works, spec, backend, tell)
         prompts = [[backend.render(item.prompts[0]) for item in w.items] for w in works]
     except BaseException:
@@ -180,10 +132,7 @@ def run(
     responses, status = _run_async(collect(backend, requests, _counted(tell, len(requests))))
     answered = clock()
     chosen = _choose(works, responses)
-    verdicts = [
-        _run_async(judge_responses(w.judges, w.items, own, _judging(tell)))
-        for w, own in zip(works, chosen, strict=True)
-    ]
+    verdicts, status = _judge(works, chosen, status, tell)
     judged = clock()
     tell(Progress(phase="scoring", n_done=len(requests), n_total=len(requests)))
     scored = {
@@ -192,12 +141,12 @@ def run(
         )
         for w, own, texts, found in zip(works, chosen, prompts, verdicts, strict=True)
     }
-    record = _record(spec, selection.groups, works, scored, backend.info)
+    record = _record(spec, prepared.groups, works, scored, backend.info)
     record = replace(
         record,
         id=folder.name if folder is not None else _slug(spec),
         status=status,
-        usage=_usage(responses),
+        usage=_usage(responses) | _judge_usage(verdicts),
         timing={
             "load_s": loaded - started,
             "respond_s": answered - loaded,
@@ -209,62 +158,15 @@ def run(
     return record if folder is None else record.write(folder)
 
 
-def _check(spec: RunSpec) -> None:
-    for name in ("limit", "first", "num_fewshot", "repeats"):
-        value, least = getattr(spec, name), 0 if name == "num_fewshot" else 1
-        if value is not None and value < least:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be {least} or more")
-    if spec.limit is not None and spec.first is not None:
-        raise UsageError("--limit (a random subset) and --first exclude each other")
-    if not spec.tasks:
-        raise UsageError("no task named; 'evalkit list tasks' shows all")
-
-
-def _split_settings(settings: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Those of the tasks (parts of a task file; YAML, or else text) and those of the model."""
-    for_tasks: dict[str, Any] = {}
-    for_model: dict[str, str] = {}
-    for key, value in settings.items():
-        if key.partition(".")[0] not in TaskSpec.model_fields:
-            for_model[key] = value
-            continue
-        try:
-            for_tasks[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            for_tasks[key] = value  # a template: {{ … }} is no YAML
-    return for_tasks, for_model
-
-
-def _prepare(spec: RunSpec, selection: catalogue.Selection, overrides: Overrides) -> list[_Work]:
-    groups = {name: group.name for group in selection.groups for name in group.tasks}
-    names = [file.name for file in selection.tasks]
-    for name in spec.datasets:
-        if name not in names and name not in groups.values():
-            raise NotFoundError("task in this run", name, names, hint="--dataset names a task")
-    works = []
-    for file in selection.tasks:
-        source = spec.datasets.get(file.name, spec.datasets.get(groups.get(file.name, "")))
-        if isinstance(source, Path):
-            source = replacement(file.spec.dataset, source)
-        own = replace(overrides, dataset=source)
-        task = Task(file, overrides=own, offline=spec.offline)
-        metrics, rubrics = scoring.metrics_of(task.file), rubrics_of(task.file)
-        _check_judge(spec, task.file, has_rubrics=bool(rubrics))
-        check_selection(task.file, metrics)
-        items = task.items(limit=spec.limit, first=spec.first, seed=spec.seed)
-        scoring.check_scorable(metrics, items, kind=file.spec.request)
-        requests = task.requests(items, seed=spec.seed)
-        works.append(
-            _Work(task=task, metrics=metrics, items=items, requests=requests, rubrics=rubrics)
-        )
-    if spec.judge is not None and not any(work.rubrics for work in works):
-        raise UsageError(f"--judge {spec.judge}: no task of this run has a rubric")
-    return works
-
-
-def _check_judge(spec: RunSpec, file: TaskFile, *, has_rubrics: bool) -> None:
-    if has_rubrics and not file.spec.metrics and spec.judge is None:
-        raise UsageError(f"task {file.name!r} has rubrics and no metrics: give --judge")
+def _check_kinds(works: Sequence[Work], backend: Backend) -> None:
+    """Raise UsageError for a task that the backend cannot be asked."""
+    for work in works:
+        kind = work.task.spec.request
+        if kind not in backend.kinds:
+            raise UsageError(
+                f"task {work.task.name!r} is request: {kind}, and model {backend.info.spec!r} "
+                f"answers {', '.join(sorted(backend.kinds)) or 'nothing'}"
+            )
 
 
 def _counted(tell: OnProgress, n_total: int) -> OnAnswers:
@@ -283,7 +185,7 @@ def _run_async(work: Coroutine[Any, Any, T]) -> T:
         return pool.submit(asyncio.run, work).result()
 
 
-def _choose(works: Sequence[_Work], responses: Sequence[Response]) -> list[list[list[Response]]]:
+def _choose(works: Sequence[Work], responses: Sequence[Response]) -> list[list[list[Response]]]:
     """The response to each repeat of each item of each task: of best-of-n the one that is kept."""
     chosen: list[list[list[Response]]] = []
     at = 0
@@ -299,25 +201,44 @@ def _choose(works: Sequence[_Work], responses: Sequence[Response]) -> list[list[
 
 
 def _open_judges(
-    works: Sequence[_Work], spec: RunSpec, backend: Backend, tell: OnProgress
-) -> list[_Work]:
+    works: Sequence[Work], spec: RunSpec, backend: Backend, tell: OnProgress
+) -> list[Work]:
     """The works with their judges, where one is named."""
     if spec.judge is None:
         return list(works)
-    return [
-        replace(
-            work,
-            judges=open_judges(
-                work.rubrics,
-                spec.judge,
-                offered={spec.model: backend},
-                offline=spec.offline,
-                seed=spec.seed,
-                on_progress=lambda line: tell(Progress(phase=line)),
-            ),
+    offered = {spec.model: backend}
+    found = []
+    for work in works:
+        judges = open_judges(
+            work.rubrics,
+            spec.judge,
+            offered=offered,
+            offline=spec.offline,
+            seed=spec.seed,
+            calibrations=spec.calibrations,
+            on_progress=lambda line: tell(Progress(phase=line)),
         )
-        for work in works
-    ]
+        check_judgeable(judges, work.items)
+        found.append(replace(work, judges=judges))
+    return found
+
+
+def _judge(
+    works: Sequence[Work],
+    chosen: Sequence[Sequence[Sequence[Response]]],
+    status: RunStatus,
+    tell: OnProgress,
+) -> tuple[list[Sequence[ItemVerdicts]], RunStatus]:
+    """Verdicts on all responses of all tasks; none where the run has ended before."""
+    verdicts: list[Sequence[ItemVerdicts]] = []
+    for work, own in zip(works, chosen, strict=True):
+        judges = work.judges if status == "complete" else ()
+        found = _run_async(judge_responses(judges, work.items, own, _judging(tell)))
+        verdicts.append(found)
+        for one in judges:
+            if one.judge.status != "complete":
+                status = one.judge.status
+    return verdicts, status
 
 
 def _judging(tell: OnProgress) -> OnJudged:
@@ -327,7 +248,7 @@ def _judging(tell: OnProgress) -> OnJudged:
 def _record(
     spec: RunSpec,
     groups: Sequence[Group],
-    works: Sequence[_Work],
+    works: Sequence[Work],
     scored: Mapping[str, ScoredTask],
     model: ModelInfo,
 ) -> RunRecord:
@@ -348,7 +269,7 @@ def _record(
             metrics=metrics,
             slices=slices,
             warnings=_warnings(work),
-            judges={judge.rubric.name: judge.identity for judge in work.judges},
+            judges={judge.rubric.name: judge.described for judge in work.judges},
         )
     results = {name: task.metrics for name, task in tasks.items()}
     return RunRecord(
@@ -366,11 +287,16 @@ def _record(
     )
 
 
-def _warnings(work: _Work) -> tuple[str, ...]:
+def _warnings(work: Work) -> tuple[str, ...]:
     name, warnings = work.task.name, list(work.task.warnings)
     unjudged = [one.rubric.name for one in work.rubrics] if not work.judges else []
     if unjudged:
         warnings.append(f"{name}: not judged by {', '.join(unjudged)}: no --judge was given")
+    for judge in work.judges:
+        if judge.standing.status != "calibrated":
+            warnings.append(
+                f"{name}: {judge.rubric.name} is {judge.standing.status}: {judge.standing.note}"
+            )
     return tuple(warnings)
 
 
@@ -381,6 +307,16 @@ def _usage(responses: Sequence[Response]) -> dict[str, int]:
         "n_prompt_tokens": sum(r.n_prompt_tokens for r in responses),
         "n_completion_tokens": sum(r.n_completion_tokens for r in responses),
     }
+
+
+def _judge_usage(verdicts: Sequence[Sequence[ItemVerdicts]]) -> dict[str, Any]:
+    """How many verdicts were wanted, and could not be had; nothing where no judge was asked."""
+    found = [v for task in verdicts for item in task for one in item for v in one.values()]
+    if not found:
+        return {}
+    failed = [v for v in found if v.status is Status.ERROR]
+    usage: dict[str, Any] = {"n_verdicts": len(found), "n_verdict_errors": len(failed)}
+    return usage | ({"first_verdict_error": failed[0].problem} if failed else {})
 
 
 _PACKAGES = ("numpy", "scipy", "sacrebleu", "rouge-score", "torch", "tokenizers")
@@ -400,27 +336,6 @@ def _environment() -> dict[str, Any]:
         "n_cpus": os.cpu_count(),
         "packages": packages,
     }
-
-
-def command_line(spec: RunSpec) -> str:
-    """The command that does the same run."""
-    words = ["evalkit", "run", *spec.tasks, "--model", spec.model]
-    if spec.judge is not None:
-        words += ["--judge", spec.judge]
-    for name in ("limit", "first", "num_fewshot", "repeats"):
-        value = getattr(spec, name)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    if spec.seed:
-        words += ["--seed", str(spec.seed)]
-    for key, value in spec.settings.items():
-        words += ["--set", f"{key}={value}"]
-    for name, source in spec.datasets.items():
-        if isinstance(source, Path):
-            words += ["--dataset", f"{name}={source}"]
-    if any(isinstance(source, DatasetSpec) for source in spec.datasets.values()):
-        words += ["--dataset-map", "FILE"]
-    return shlex.join(words)
 
 
 def _slug(spec: RunSpec) -> str:

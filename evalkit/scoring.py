@@ -13,11 +13,12 @@ from evalkit.errors import MetricError, NotFoundError
 from evalkit.estimate import ExampleScores, estimate, mean_of_tasks
 from evalkit.metrics import build_metric
 from evalkit.metrics.extract import build_extractor
-from evalkit.record import ExampleRow, GroupResult, MetricResult
+from evalkit.record import ExampleRow, GroupResult, Judged, MetricResult
 from evalkit.schema import ExtractSpec, RegexSpec
 from evalkit.types import (
     Continuation,
     ErrorKind,
+    Estimate,
     Item,
     Metric,
     Outcome,
@@ -32,6 +33,7 @@ from evalkit.types import (
 _log = logging.getLogger(__name__)
 
 Extractor = Callable[[str], str | None]
+Finish = Callable[[Estimate, Sequence[ExampleScores]], tuple[Estimate, Judged]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class NamedMetric:
     metric: Metric
     extract: Extractor
     extract_signature: str
+    finish: Finish | None = None  # of a judge's metric: the estimate as it is reported
 
     @property
     def signature(self) -> str:
@@ -274,14 +277,23 @@ def _estimates(scored: ScoredTask, indices: Sequence[int], seed: int) -> dict[st
     results = {}
     for m in scored.metrics:
         groups = [scored.scores[m.name][i] for i in indices]
+        found, judged = _finished(m, groups, seed)
         results[m.name] = MetricResult(
-            estimate=estimate(m.metric, groups, seed=seed),
+            estimate=found,
+            judged=judged,
             higher_is_better=m.metric.higher_is_better,
             signature=m.signature,
             interval=m.metric.interval,
             missing=_missing(m.metric, groups),
         )
     return results
+
+
+def _finished(
+    m: NamedMetric, groups: Sequence[ExampleScores], seed: int
+) -> tuple[Estimate, Judged | None]:
+    found = estimate(m.metric, groups, seed=seed)
+    return (found, None) if m.finish is None else m.finish(found, groups)
 
 
 def _missing(metric: Metric, groups: Sequence[ExampleScores]) -> tuple[float, float]:
@@ -316,8 +328,10 @@ def estimate_group(
             continue
         pooled = [scores for name in names for scores in tasks[name].scores[m.name]]
         better = m.metric.higher_is_better
+        estimate_of_all, judged = _finished(m, pooled, seed)
         metrics[m.name] = MetricResult(
-            estimate=estimate(m.metric, pooled, seed=seed),
+            estimate=estimate_of_all,
+            judged=judged,
             higher_is_better=better,
             signature=m.signature,
         )

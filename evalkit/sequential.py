@@ -22,8 +22,9 @@ from evalkit.gate.evaluate import GateReport, evaluate
 from evalkit.gate.policy import Policy
 from evalkit.gate.quarantine import find_quarantined
 from evalkit.gate.sequential import CheckWatch, Standing, look_sizes
+from evalkit.prepare import RunSpec
 from evalkit.record import RunRecord
-from evalkit.runner import OnProgress, RunSpec, run
+from evalkit.runner import OnProgress, run
 from evalkit.types import Backend, ModelInfo, Prompt, Request, RequestKind, Response
 
 

@@ -188,6 +188,8 @@ class Verdict:
     orders: tuple[float, ...] = ()  # pairs: the choice with the response shown first, and second
     reason: str = ""
     members: tuple[Verdict, ...] = ()  # of a panel
+    key: str = ""  # of what was judged: equal for equal prompt, response and opponent
+    human: float = math.nan  # what people said of it, where a calibration knows
     status: Status = Status.OK
     problem: str = ""  # why there is no verdict
 

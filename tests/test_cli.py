@@ -182,12 +182,12 @@ def test_the_lists_name_what_there_is(evalkit: Run) -> None:
     assert tasks["mmlu"]["kind"] == "group of 57"
     assert "exact_match" in evalkit("list", "metrics").out
     assert "local:smollm2-135m" in evalkit("list", "models").out
-    assert evalkit("list", "rubrics").err == "no rubrics yet\n"
+    assert "summary_quality" in evalkit("list", "rubrics").out
 
 
 def test_the_schema_of_a_task_accepts_a_task(evalkit: Run) -> None:
     schema = json.loads(evalkit("schema", "task").out)
-    assert {"task", "version", "dataset", "request", "metrics"} <= set(schema["required"])
+    assert {"task", "version", "dataset", "request"} <= set(schema["required"])
     assert schema["additionalProperties"] is False
 
 

@@ -18,7 +18,7 @@ import evalkit
 from evalkit import cli
 from evalkit.plan import plan
 from evalkit.plan.tables import tables
-from evalkit.runner import RunSpec
+from evalkit.prepare import RunSpec
 
 SUMS = (
     "task: sums\nversion: 1\ndataset: {path: rows.jsonl}\nprompt: '{{ q }}'\ntarget: '{{ a }}'\n"

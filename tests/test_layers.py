@@ -19,11 +19,11 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"evalkit"},  # __init__: the public names, imported on first use
-    {"report", "gate", "plan", "sequential"},
+    {"report", "gate", "plan", "sequential", "calibrate"},
     {"compare", "runner", "preview", "bench"},
     {
         *("task", "judges", "backends", "compat", "scoring", "selection", "overrides"),
-        *("judging", "collect"),
+        *("judging", "collect", "prepare"),
     },
     {
         *("record", "metrics", "dataset", "prompt", "journal", "models", "sandbox", "plugins"),

@@ -22,7 +22,7 @@ from evalkit.backends.local import Local
 from evalkit.errors import EvalkitError, NotFoundError, SpecError, UsageError
 from evalkit.plan import RunPlan, TaskPlan, plan, read_price
 from evalkit.plan.tokens import count
-from evalkit.runner import RunSpec
+from evalkit.prepare import RunSpec
 from evalkit.types import Chat, Message, Prompt, Request, Sampling
 
 DOCS = Path(__file__).parent.parent / "docs"

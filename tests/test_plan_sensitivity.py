@@ -20,9 +20,8 @@ from evalkit.errors import NotFoundError, SpecError
 from evalkit.plan import Question, RunPlan, Sensitivity, plan
 from evalkit.plan.sensitivity import Findings, examine
 from evalkit.plan.spread import assumed
-from evalkit.plan.work import prepare
+from evalkit.prepare import RunSpec, prepare
 from evalkit.record import RunRecord
-from evalkit.runner import RunSpec
 from evalkit.types import Request, Response
 
 TASK = (
@@ -74,7 +73,7 @@ def examined(
 ) -> tuple[Sequence[Sensitivity], Sequence[str]]:
     spec = RunSpec(tasks=("sums",), model="openai:x", **options)
     side: Side | None = None if baseline is None else open_side(baseline)
-    found: Findings = examine(prepare(spec), questions, baseline=side, seed=spec.seed)
+    found: Findings = examine(prepare(spec).works, questions, baseline=side, seed=spec.seed)
     return found.sensitivities, found.warnings
 
 
@@ -306,8 +305,8 @@ def test_more_examples_see_more_and_smaller_margins_need_more(
 ) -> None:
     few, many = sorted((few, many))
     small, large = sorted((small, large))
-    work = prepare(RunSpec(tasks=("sums",), model="openai:x", first=few))
-    more = prepare(RunSpec(tasks=("sums",), model="openai:x", first=many))
+    work = prepare(RunSpec(tasks=("sums",), model="openai:x", first=few)).works
+    more = prepare(RunSpec(tasks=("sums",), model="openai:x", first=many)).works
     one, two = (examine(w, [check(small)], baseline=None, seed=0) for w in (work, more))
     three = examine(work, [check(large)], baseline=None, seed=0)
     [a], [b], [c] = one.sensitivities, two.sensitivities, three.sensitivities

@@ -20,8 +20,9 @@ from evalkit.errors import (
     SpecError,
     UsageError,
 )
+from evalkit.prepare import RunSpec, command_line
 from evalkit.record import RunRecord
-from evalkit.runner import Progress, RunSpec, command_line, run
+from evalkit.runner import Progress, run
 from evalkit.types import Request, Response
 
 GENERATE = (

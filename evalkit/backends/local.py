@@ -128,7 +128,9 @@ class Local:
 
     @property
     def kinds(self) -> frozenset[RequestKind]:
-        """All but rewards, which take a model with a scalar head."""
+        """Rewards from a model with a scalar head, all else from a language model."""
+        if self._llm.arch.n_scores:
+            return frozenset({"reward"})
         return frozenset(get_args(RequestKind)) - {"reward"}
 
     @property
@@ -166,6 +168,7 @@ class Local:
                 bos=tokenizer.bos_token,
                 eos=tokenizer.eos_token,
                 prefill=prompt.prefill,
+                add_generation_prompt=prompt.messages[-1].role != "assistant",
             )
         except EngineError as error:
             raise ModelError(f"{self._info.spec}: chat template: {error}") from error
@@ -176,6 +179,7 @@ class Local:
             self._respond_scored(requests),
             self._respond_rolling(requests),
             self._respond_generated(requests),
+            self._respond_rated(requests),
         )
         loop = asyncio.get_running_loop()
         while batch := await loop.run_in_executor(self._thread, _gather, answers):
@@ -330,6 +334,32 @@ class Local:
             answer = _continuation(scored.logprobs, is_greedy=scored.is_greedy)
             n = len(tokens[at])
             yield indices[at], Response(continuations=(answer,), n_prompt_tokens=n)
+
+    def _respond_rated(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        """``reward``: whole conversations, by the scalar head."""
+        from evalkit.engine import EngineError
+
+        owners: list[tuple[int, int]] = []  # (request, tokens) of each text
+        texts: list[list[int]] = []
+        for index, request in enumerate(requests):
+            if request.kind != "reward":
+                continue
+            try:
+                ids = self._encode(request.prompts[0])
+            except EngineError as error:
+                yield index, _failed(ErrorKind.INVALID_REQUEST, str(error))
+                continue
+            owners.append((index, len(ids)))
+            texts.append(ids)
+        for at, found in self._llm.rate(texts) if texts else ():
+            index, n_tokens = owners[at]
+            if isinstance(found, Exception):
+                yield index, _failed(ErrorKind.CONTEXT_LENGTH, str(found))
+            elif len(found) > 1:
+                message = f"the model gives {len(found)} scores, and a reward is one number"
+                yield index, _failed(ErrorKind.INVALID_REQUEST, message)
+            else:
+                yield index, Response(reward=found[0], n_prompt_tokens=n_tokens)
 
     def _respond_generated(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         from evalkit.engine import EngineError, Sampling

@@ -79,8 +79,14 @@ def _models() -> list[dict[str, object]]:
 
 
 def _rubrics() -> list[dict[str, object]]:
-    from evalkit import resources
+    from evalkit.judges import read_rubric, rubric_paths
 
-    folders = resources.search_path("rubrics")
-    found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
-    return [{"name": name, "path": str(path)} for name, path in sorted(found.items())]
+    return [
+        {
+            "name": rubric.name,
+            "kind": rubric.kind,
+            "criteria": ", ".join(criterion.name for criterion in rubric.criteria),
+            "description": rubric.spec.description,
+        }
+        for rubric in map(read_rubric, rubric_paths().values())
+    ]

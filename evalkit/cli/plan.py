@@ -47,7 +47,7 @@ def plan(
     from evalkit import plan as library
     from evalkit.cli.terminal import print_json, print_table, tell
     from evalkit.plan.tables import tables
-    from evalkit.runner import RunSpec
+    from evalkit.prepare import RunSpec
 
     spec = RunSpec(
         tasks=tuple(tasks),

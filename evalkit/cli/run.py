@@ -29,6 +29,9 @@ def run(
             "--judge", "-j", help="Rates by the rubrics: a model, replay:FILE#NAME, [a, b]."
         ),
     ] = None,
+    calibration: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Of the judge; default: rubrics/…")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="A seeded random subset of so many examples a task.")
     ] = None,
@@ -53,11 +56,13 @@ def run(
 ) -> None:
     from evalkit import runner
     from evalkit.cli.terminal import ProgressLine
+    from evalkit.prepare import RunSpec
 
-    spec = runner.RunSpec(
+    spec = RunSpec(
         tasks=tuple(tasks),
         model=model,
         judge=judge,
+        calibrations=tuple(calibration or ()),
         limit=limit,
         first=first,
         num_fewshot=num_fewshot,
@@ -95,13 +100,17 @@ def _finish(record: RunRecord, *, as_json: bool) -> None:
     tell(f"record: {record.folder}")
     tell(f"report: {page}")
     first_error = next((r for r in record.read_rows() if r.status == "error"), None)
-    if record.status == "complete" and first_error is None:
+    n_unjudged = record.usage.get("n_verdict_errors", 0)
+    if record.status == "complete" and first_error is None and not n_unjudged:
         return
     n = record.usage["n_errors"]
     why = ""
     if first_error is not None:
         why = f"; first: {first_error.task}, example {first_error.example_id}: "
         why += f"{first_error.error_message}"
+    elif n_unjudged:
+        why = f"; {n_unjudged} of {record.usage['n_verdicts']} verdicts could not be had; first: "
+        why += record.usage["first_verdict_error"]
     complain(
         f"the run is {record.status}: {n} of {record.usage['n_requests']} requests failed{why}"
     )

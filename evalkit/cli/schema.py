@@ -13,17 +13,22 @@ class FileKind(StrEnum):
 
     task = "task"
     group = "group"
+    rubric = "rubric"
 
 
 def schema(
-    kind: Annotated[FileKind, typer.Argument(help="task or group.")],
+    kind: Annotated[FileKind, typer.Argument(help="task, group or rubric.")],
 ) -> None:
     from pydantic import BaseModel
 
     from evalkit.cli.terminal import print_json
+    from evalkit.judges import RubricSpec
     from evalkit.schema import GroupSpec, TaskSpec
 
-    model: type[BaseModel] = TaskSpec if kind is FileKind.task else GroupSpec
-    print_json(
-        {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
-    )
+    models: dict[FileKind, type[BaseModel]] = {
+        FileKind.task: TaskSpec,
+        FileKind.group: GroupSpec,
+        FileKind.rubric: RubricSpec,
+    }
+    schema_of_kind = models[kind].model_json_schema()
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema_of_kind)

@@ -120,7 +120,7 @@ def _task_text(side: Side, task: str) -> str:
         "spec": spec,
         "judges": info.judges,
         "repeats": int(repeats),
-        "metrics": {name: asdict(info.metrics[name]) for name in kept},
+        "metrics": {name: _metric_entry(info.metrics[name]) for name in kept},
         "columns": list(columns),
     }
     order = np.argsort(examples.sha256, kind="stable")
@@ -184,6 +184,11 @@ def _columns(task: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     if any(len(row) != len(names) for row in rows):
         raise ValueError(f"an example does not have the {len(names)} columns")
     return {name: [row[index] for row in rows] for index, name in enumerate(names)}
+
+
+def _metric_entry(info: MetricInfo) -> dict[str, Any]:
+    """Without what only a judge's metric has, where it is none."""
+    return {key: value for key, value in asdict(info).items() if value != ""}
 
 
 def _task_info(task: Mapping[str, Any]) -> TaskInfo:

@@ -49,6 +49,8 @@ class MetricInfo:
     value: float
     worst: float  # the value if everything missing were wrong
     best: float
+    standing: str = ""  # of a judge's metric: calibrated, uncalibrated, stale or refused
+    standing_note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ class Answers:
     is_scored: BoolArray  # (m,) neither an error nor an abstention
     values: FloatArray  # (m,) nan where not scored, and for a metric with stats
     stats: FloatArray | None = None  # (m, k) of a metric that is no mean; nan where not scored
+    human: FloatArray | None = None  # (m,) people's labels beside a judge's values; nan where none
 
 
 class Side(Protocol):
@@ -164,6 +167,7 @@ class RunSide:
             is_scored=is_scored,
             values=values,
             stats=stats,
+            human=self._human(metric, rows),
         )
 
     def prompts(self, task: str, examples: Sequence[int]) -> list[str]:
@@ -173,6 +177,10 @@ class RunSide:
         rows = self._rows(task)
         _, first = np.unique(self._example_of(rows), return_index=True)
         return [str(text) for text in self._texts("prompt", rows[first[np.asarray(examples)]])]
+
+    def _human(self, metric: str, rows: IntArray) -> FloatArray | None:
+        column = self._column(f"human.{metric}")
+        return None if column is None else np.asarray(column.take(rows).to_numpy(), np.float64)
 
     def _column(self, name: str) -> pa.ChunkedArray | None:
         if name not in self._columns:
@@ -284,10 +292,7 @@ def _task_info(task: TaskResult) -> TaskInfo:
     return TaskInfo(
         version=task.version,
         spec=task.spec,
-        judges={
-            rubric: {key: value for key, value in judge.items() if key != "spec"}
-            for rubric, judge in task.judges.items()
-        },
+        judges={rubric: judge["identity"] for rubric, judge in task.judges.items()},
         metrics={name: _metric_info(result) for name, result in task.metrics.items()},
     )
 
@@ -301,6 +306,8 @@ def _metric_info(result: MetricResult) -> MetricInfo:
         value=result.estimate.value,
         worst=result.estimate.worst,
         best=result.estimate.best,
+        standing=result.judged.status if result.judged else "",
+        standing_note=result.judged.note if result.judged else "",
     )
 
 

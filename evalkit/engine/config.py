@@ -34,6 +34,7 @@ class Arch:
     rope_theta: float
     max_length: int  # tokens, prompt and continuation together
     tie_embeddings: bool
+    n_scores: int = 0  # that a scalar head gives a text; 0: a language model
 
     norm: Literal["rms", "layer"] = "rms"
     qk_norm: bool = False  # each head's query and key is normed before it is rotated

@@ -93,10 +93,7 @@ def arch_from_config(config: Mapping[str, Any], *, source: str) -> Arch:
         known = ", ".join(sorted(FAMILIES))
         raise ModelFileError(f"{source}: the {name!r} family is not supported; supported: {known}")
     family = FAMILIES[name]
-    if config.get("architectures") not in (None, [family.architecture]):
-        raise ModelFileError(
-            f"{source}: architectures is {config['architectures']}, not {family.architecture}"
-        )
+    n_scores = _n_scores(config, family, source=source)
     values = _values(config, family)
     _refuse_unread(values, family, source=source)
     n_heads = integer(values, "num_attention_heads", source=source)
@@ -114,11 +111,26 @@ def arch_from_config(config: Mapping[str, Any], *, source: str) -> Arch:
         "head_dim": head_dim,
         "norm_eps": number(values, "rms_norm_eps", source=source),
         "tie_embeddings": flag(values, "tie_word_embeddings", source=source),
+        "n_scores": n_scores,
         "activation": _activation(values, source=source),
     }
     fields |= {**family.traits, **rope, **_optional(values, family, source=source)}
     fields["windows"] = _windows(values, family, fields, source=source)
     return Arch(**fields)
+
+
+def _n_scores(config: Mapping[str, Any], family: Family, *, source: str) -> int:
+    """How many numbers the head of a sequence classifier gives; 0 for a language model."""
+    given = config.get("architectures")
+    if given in (None, [family.architecture]):
+        return 0
+    if given != [family.classifier]:
+        raise ModelFileError(
+            f"{source}: architectures is {given}, not {family.architecture} or {family.classifier}"
+        )
+    # Two labels are the default, which a configuration does not write down.
+    labels = config.get("id2label")
+    return len(labels) if isinstance(labels, Mapping) else 2
 
 
 def _values(config: Mapping[str, Any], family: Family) -> dict[str, Any]:

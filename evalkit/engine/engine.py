@@ -17,6 +17,7 @@ from evalkit.engine.generation import Generation, generate
 from evalkit.engine.kv import IdArray
 from evalkit.engine.loader import Checkpoint, load_checkpoint
 from evalkit.engine.model import Model, prepare
+from evalkit.engine.rating import rate
 from evalkit.engine.sampler import Transcript
 from evalkit.engine.scoring import Pending, score
 from evalkit.engine.tokenizer import Detokenizer, Tokenizer
@@ -167,6 +168,25 @@ class LLM:
                     )
                 )
         yield from generate(self._model, fitting, self.tokenizer.eos_ids, self._budget)
+
+    def rate(
+        self, sequences: Iterable[Sequence[int]]
+    ) -> Iterator[tuple[int, tuple[float, ...] | ContextLengthError]]:
+        """The scores that a scalar head gives whole texts, as (index, scores) in any order.
+
+        A reward model gives one, a classifier one for each label (before a softmax). ValueError for
+        a language model, which has no such head.
+        """
+        if not self.arch.n_scores:
+            raise ValueError("this is a language model: it has no head that gives scores")
+        fitting: list[tuple[int, IdArray]] = []
+        for i, ids in enumerate(sequences):
+            error = self._does_not_fit(len(ids), 0, "to be rated")
+            if error is not None:
+                yield i, error
+            else:
+                fitting.append((i, np.array(ids, dtype=np.int32)))
+        yield from rate(self._model, fitting, self._budget)
 
     def count_scored(self, items: Iterable[tuple[Sequence[int], Sequence[int]]]) -> Workload:
         """What ``score`` would have to do for such items; nothing is computed."""

@@ -33,6 +33,12 @@ class Family:
     windows: WindowRule = "none"
     window_pattern: int = 0  # by default, the last of so many layers sees all
 
+    @property
+    def classifier(self) -> str:
+        """The architecture with a scalar head in place of the vocabulary's."""
+        stem = self.architecture.removesuffix("ForCausalLM").removesuffix("LMHeadModel")
+        return f"{stem}ForSequenceClassification"
+
 
 _GEMMA: Mapping[str, Any] = {"post_norms": True}
 _LAYER_NORMS: Mapping[str, Any] = {"norm": "layer", "is_gated": False, "mlp_bias": True}

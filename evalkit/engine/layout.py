@@ -46,7 +46,9 @@ def _layout(arch: Arch, names: Mapping[str, str]) -> Iterator[_Fused]:
         yield from _attention(arch, f"layers.{i}.", own)
         yield from _feed_forward(arch, f"layers.{i}.", own)
     yield from _norm("norm", arch, names)
-    if not arch.tie_embeddings:
+    if arch.n_scores:
+        yield _matrix("score", [("score", arch.n_scores)], arch.hidden_size, names, is_float32=True)
+    elif not arch.tie_embeddings:
         yield _matrix("head", [("head", arch.vocab_size)], arch.hidden_size, names)
 
 

@@ -73,7 +73,7 @@ class FolderWeights:
         self._tensors = tensors
         self._arch = arch
         self._table = table
-        self._not_turned = {names[k] for k in ("embed", "positions", "head") if k in names}
+        self._not_turned = {names[k] for k in ("embed", "positions", "head", "score") if k in names}
 
     @property
     def source(self) -> Path:

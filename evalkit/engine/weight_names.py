@@ -31,6 +31,7 @@ class WeightNames:
 
 
 _LLAMA = {
+    "score": "score.weight",
     "embed": "model.embed_tokens.weight",
     "norm": "model.norm.weight",
     "head": "lm_head.weight",
@@ -68,6 +69,7 @@ _QWEN3_MOE = _LLAMA | {
     "down": "model.layers.{i}.mlp.experts.{e}.down_proj.weight",
 }
 _GPT2 = {
+    "score": "score.weight",
     "embed": "transformer.wte.weight",
     "positions": "transformer.wpe.weight",
     "norm": "transformer.ln_f.weight",
@@ -80,6 +82,7 @@ _GPT2 = {
     "down": "transformer.h.{i}.mlp.c_proj.weight",
 }
 _GPT_NEOX = {
+    "score": "score.weight",
     "embed": "gpt_neox.embed_in.weight",
     "norm": "gpt_neox.final_layer_norm.weight",
     "head": "embed_out.weight",

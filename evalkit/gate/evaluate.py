@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evalkit.compare import Flip, Paired, Side, SideInfo, TaskInfo, refuse_unless_comparable
+from evalkit.compare import Flip, Paired, Side, SideInfo, refuse_unless_comparable
 from evalkit.compare.pairing import Aligned, align
 from evalkit.compare.side import BoolArray
 from evalkit.errors import NotComparableError, NotFoundError, UsageError
@@ -223,12 +223,28 @@ class _Gated:
         check = result.check
         if not check.is_calibration_required or result.reason is Reason.ERRORS:
             return result
-        problem = _calibration_problem(self.candidate.tasks[check.task], check.metric)
-        if not problem:
-            return result
-        return replace(
-            result, verdict=Verdict.INCONCLUSIVE, reason=Reason.NO_CALIBRATION, detail=problem
-        )
+        infos = [
+            side.tasks[check.task].metrics[check.metric] for side in (self.candidate, self.baseline)
+        ]
+        for info in infos:
+            if info.standing == "stale":
+                return replace(
+                    result,
+                    verdict=Verdict.NOT_COMPARABLE,
+                    reason=Reason.DIFFERENT,
+                    detail=info.standing_note,
+                    differences=(info.standing_note,),
+                )
+        for info in infos:
+            if info.standing != "calibrated":
+                detail = info.standing_note or "no calibration: no judge was held against people"
+                return replace(
+                    result,
+                    verdict=Verdict.INCONCLUSIVE,
+                    reason=Reason.NO_CALIBRATION,
+                    detail=detail,
+                )
+        return result
 
 
 def _refuse_unless_present(check: Check, a: Side, b: Side) -> None:
@@ -283,22 +299,3 @@ def _flips(pairs: Paired) -> tuple[tuple[Flip, ...], tuple[Flip, ...]]:
 def _named(pairs: Paired, mask: BoolArray) -> tuple[Flip, ...]:
     found = zip(pairs.ids[mask], pairs.sha256[mask], strict=True)
     return tuple(Flip(id=str(i), sha256=sha.decode()) for i, sha in found)
-
-
-def _calibration_problem(task: TaskInfo, metric: str) -> str:
-    """Why a metric's judge does not count as calibrated; empty if it does.
-
-    A metric's entry in the task carries ``calibration``, a mapping. What it says about the judge
-    must be what the record says about the judge that was asked.
-    """
-    name = metric.partition("@")[0]
-    entries = [e for e in task.spec.get("metrics", ()) if name == (e.get("name") or e["metric"])]
-    calibration = entries[0].get("calibration") if entries else None
-    if not isinstance(calibration, Mapping) or not calibration:
-        return "no calibration: the judge was not held against people's labels"
-    judge = task.judges.get(name)
-    asked = judge if isinstance(judge, Mapping) else {}
-    stale = [key for key in calibration if key in asked and calibration[key] != asked[key]]
-    if stale:
-        return f"the calibration is of another judge: {', '.join(stale)} differ"
-    return ""

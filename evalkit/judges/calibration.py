@@ -102,6 +102,13 @@ class Calibration:
             if self.identity.get(key) != info.identity.get(key)
         ]
 
+    def summary(self) -> dict[str, Any]:
+        """What a reader wants to know of it: all but the labelled items."""
+        data = _to_json(self)
+        for criterion in data["criteria"].values():
+            del criterion["items"]
+        return data
+
     def sha256(self) -> str:
         """Of its content."""
         return sha256_of(_to_json(self))

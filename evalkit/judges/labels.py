@@ -27,9 +27,14 @@ class Distribution:
         """The mean value of a label drawn from it. Source: Liu et al. (2023), arXiv:2303.16634."""
         return math.fsum(p * values[label] for label, p in self.probabilities.items())
 
-    def likeliest(self) -> str:
-        """The label with the highest probability; of equals the first."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+    def choice(self, values: Mapping[str, float]) -> float:
+        """The value of the likeliest label; of labels that are equally likely their mean.
+
+        So a judge that finds both of a pair equally good calls a tie, whichever is shown first.
+        """
+        highest = max(self.probabilities.values())
+        tied = [values[label] for label, p in self.probabilities.items() if p == highest]
+        return math.fsum(tied) / len(tied)
 
 
 def forms(label: str) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
 from evalkit.judges.judge import JudgeInfo
 from evalkit.judges.rubric import Criterion, Rubric
+from evalkit.metrics.additive import ratio
 from evalkit.types import (
     IntervalKind,
     Outcome,
@@ -33,12 +34,17 @@ class JudgeMetric:
     name: str
     signature: str
     limits: tuple[float, float]
+    correction: Correction | None = None
     higher_is_better: ClassVar[bool] = True
     kinds: ClassVar[frozenset[RequestKind]] = frozenset({"generate"})
     interval: ClassVar[IntervalKind] = "mean"
 
     def score(self, outcome: Outcome) -> Score:
-        """The verdict's value; abstained or an error as the verdict is."""
+        """The verdict's value, put on people's scale where there is a correction.
+
+        Abstained or an error as the verdict is. The last statistic is the weight, 1; with a
+        correction the judge's own value is the second.
+        """
         verdict = outcome.verdicts.get(self.name)
         if verdict is None:
             return Score(value=math.nan, stats=(), status=Status.ERROR, reason="it was not judged")
@@ -46,22 +52,32 @@ class JudgeMetric:
             return abstained(verdict.problem)
         if verdict.status is Status.ERROR:
             return Score(value=math.nan, stats=(), status=Status.ERROR, reason=verdict.problem)
-        return Score(value=verdict.value, stats=(verdict.value,))
+        if self.correction is None:
+            return Score(value=verdict.value, stats=(verdict.value, 1.0))
+        value = self.correction.predict(verdict.value)
+        return Score(value=value, stats=(value, verdict.value, 1.0))
 
     def missing(self, outcome: Outcome) -> tuple[Score, Score]:
         """The ends of the scale; nan where it has none."""
         del outcome
         ends = [end if math.isfinite(end) else math.nan for end in self.limits]
-        worst, best = (Score(value=end, stats=(end,)) for end in ends)
+        n = 1 if self.correction is None else 2
+        worst, best = (Score(value=end, stats=(*(end,) * n, 1.0)) for end in ends)
         return worst, best
 
     def statistics(self, scores: Sequence[Score]) -> FloatArray:
-        """(n, 1): the values."""
+        """(n, 2): values and weights; (n, 3) with a correction, the judge's own between them."""
         return np.array([score.stats for score in scores], dtype=np.float64)
 
     def combine(self, sums: FloatArray) -> FloatArray:
-        """Sums of one column are their own values."""
-        return np.asarray(sums[..., 0])
+        """(..., k) sums to (...) means; nan where there is no weight."""
+        return ratio(sums[..., 0], sums[..., -1])
+
+
+class Correction(Protocol):
+    """What puts a judge's value on people's scale."""
+
+    def predict(self, value: float) -> float: ...
 
 
 def metrics_of_rubric(rubric: Rubric, info: JudgeInfo) -> list[JudgeMetric]:
@@ -99,6 +115,13 @@ def with_whole(rubric: Rubric, verdicts: Mapping[str, Verdict]) -> dict[str, Ver
         for name, some in _parts(rubric).items():
             found[name] = _weighted_mean(some, verdicts)
     return found
+
+
+def criteria_of(rubric: Rubric, metric: str) -> list[Criterion]:
+    """The criteria that a metric of the rubric is made of."""
+    parts = _parts(rubric) if len(rubric.criteria) > 1 else {}
+    single = [c for c in rubric.criteria if rubric.metric_name(c.name) == metric]
+    return parts.get(metric, single)
 
 
 def _parts(rubric: Rubric) -> dict[str, list[Criterion]]:

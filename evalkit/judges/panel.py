@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from evalkit.judges.asking import Case
-from evalkit.judges.judge import Judge, JudgeInfo, Verdicts
+from evalkit.judges.judge import Judge, JudgeInfo, OnProgress, Verdicts
+from evalkit.record import RunStatus
 from evalkit.types import Status, Verdict
 
 Vote = Literal["mean", "majority"]
@@ -27,11 +28,18 @@ class Panel:
     vote: Vote = "mean"
 
     @property
+    def status(self) -> RunStatus:
+        """Complete, if that is every member's."""
+        ended: list[RunStatus] = [m.status for m in self.members if m.status != "complete"]
+        return ended[0] if ended else "complete"
+
+    @property
     def info(self) -> JudgeInfo:
         """All members', in their order."""
         infos = [member.info for member in self.members]
+        vote = "" if self.vote == "mean" else self.vote
         return JudgeInfo(
-            spec=f"[{', '.join(info.spec for info in infos)}]",
+            spec=f"{vote}[{', '.join(info.spec for info in infos)}]",
             rubric=infos[0].rubric,
             identity={
                 "rubric_sha256": infos[0].identity["rubric_sha256"],
@@ -40,9 +48,7 @@ class Panel:
             },
         )
 
-    async def judge(
-        self, cases: Sequence[Case], on_progress: Callable[[int, int], None]
-    ) -> list[Verdicts]:
+    async def judge(self, cases: Sequence[Case], on_progress: OnProgress) -> list[Verdicts]:
         """The panel's verdicts; ``members`` of each are the single ones."""
         all_found = [await member.judge(cases, on_progress) for member in self.members]
         return [

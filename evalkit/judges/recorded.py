@@ -3,11 +3,11 @@
 A file of JSON lines, one object a case: ``id``, and ``judges``, a mapping from the name of a judge
 to what it said:
 
-- a number, or null for no verdict: the value under a rubric with one criterion;
-- a mapping from criterion to a number;
-- for pairs ``{"orig": v, "swap": v}``: the verdict with the response shown first, and second. 1 is
-  for the response (the first text of the file), 2 for the other one, 0 for a tie, null for none,
-  always in the file's naming and not by what was shown where.
+- a number on the criterion's scale, or null for no verdict;
+- for pairs 1 (the response, the first text of the file, is better), 2 (the other one), 0 for a tie,
+  or ``{"orig": v, "swap": v}``: that with the response shown first, and second. Always in the
+  file's naming, and not by what was shown where;
+- under a rubric with several criteria, a mapping from each criterion to that.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from evalkit.errors import DatasetError, NotFoundError, UsageError
 from evalkit.judges.asking import Case
 from evalkit.judges.judge import JudgeInfo, OnProgress, Verdicts
 from evalkit.judges.rubric import Criterion, Rubric
+from evalkit.record import RunStatus
 from evalkit.types import Status, Verdict
 
 _PAIR_VALUES: Mapping[Any, float] = {1: 1.0, 2: 0.0, 0: 0.5}
@@ -37,6 +38,11 @@ class Recorded:
     spec: str
     verdicts: Mapping[str, Any]  # by the id of the case
     sha256: str  # of the file
+
+    @property
+    def status(self) -> RunStatus:
+        """Always complete: nothing is asked."""
+        return "complete"
 
     @property
     def info(self) -> JudgeInfo:
@@ -63,12 +69,16 @@ class Recorded:
         if key not in self.verdicts:
             return _none(Status.ERROR, f"{self.spec} has no verdict on {key!r}")
         said = self.verdicts[key]
+        if isinstance(said, Mapping) and criterion.name in said:
+            said = said[criterion.name]
+        elif said is not None and len(self.rubric.criteria) > 1:
+            problem = f"{self.spec} has no verdict on {key!r} under {criterion.name!r}"
+            return _none(Status.ERROR, problem)
         if self.rubric.kind == "pairwise":
             return _of_pair(said)
-        if isinstance(said, Mapping):
-            said = said.get(criterion.name)
-        if not isinstance(said, int | float) or math.isnan(said):
-            return _none(Status.ABSTAINED, f"what was recorded is no number: {said!r}")
+        low, high = criterion.limits
+        if not _is_number(said) or not low <= said <= high:
+            return _none(Status.ABSTAINED, f"what was recorded is no point of the scale: {said!r}")
         return Verdict(value=float(said), choice=float(said))
 
 
@@ -76,7 +86,7 @@ def _of_pair(said: Any) -> Verdict:
     orders = (
         [said.get("orig"), said.get("swap")] if isinstance(said, Mapping) else [said]
     )  # recorded in one order only
-    values = [_PAIR_VALUES.get(v) if isinstance(v, int) else None for v in orders]
+    values = [_PAIR_VALUES.get(v) if _is_number(v) else None for v in orders]
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return _none(Status.ABSTAINED, f"what was recorded is no verdict: {said!r}")
@@ -88,6 +98,11 @@ def _of_pair(said: Any) -> Verdict:
         choice=first if first == second else 0.5,
         orders=(first, second),
     )
+
+
+def _is_number(value: Any) -> bool:
+    is_plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_plain and math.isfinite(value)
 
 
 def _none(status: Status, problem: str) -> Verdict:
@@ -112,11 +127,9 @@ def open_recorded(rubric: Rubric, spec: str) -> Recorded:
             if key in rows:
                 raise DatasetError(f"{path}:{number}: id {key!r} stands here twice")
             rows[key] = judges
-    names = list(dict.fromkeys(name for judges in rows.values() for name in judges))
-    if not name and len(names) == 1:
-        [name] = names
-    if name not in names:
-        raise NotFoundError("judge in the file", name, names, hint=f"{path}#NAME")
+    name = _chosen(
+        name, list(dict.fromkeys(one for judges in rows.values() for one in judges)), path
+    )
     return Recorded(
         rubric=rubric,
         spec=f"replay:{path_text}#{name}",
@@ -125,12 +138,25 @@ def open_recorded(rubric: Rubric, spec: str) -> Recorded:
     )
 
 
+def _chosen(name: str, names: Sequence[str], path: Path) -> str:
+    if not names:
+        raise DatasetError(f"{path}: no judge's verdicts in it")
+    if not name and len(names) > 1:
+        some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        raise UsageError(f"{path}: has verdicts of {some}: say whose, replay:{path}#NAME")
+    if name and name not in names:
+        raise NotFoundError("judge in the file", name, names, hint=f"replay:{path}#NAME")
+    return name or names[0]
+
+
 def _row(line: bytes, where: str) -> tuple[str, Mapping[str, Any]]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{where}: not valid JSON: {error}") from error
     judges = row.get("judges") if isinstance(row, dict) else None
-    if not isinstance(judges, dict) or "id" not in row:
-        raise DatasetError(f"{where}: a line needs 'id' and 'judges', a mapping")
+    if not isinstance(judges, dict) or not isinstance(row.get("id"), str | int):
+        raise DatasetError(
+            f"{where}: a line needs 'id', a text or whole number, and 'judges', a mapping"
+        )
     return str(row["id"]), judges

@@ -1,142 +1,18 @@
-"""Rubric files: what a judge is asked, on which scale, and how criteria add up."""
+"""Rubrics: what a judge is asked, on which scale, and what its criteria are called."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator, Field, model_validator
 
 from evalkit import resources
-from evalkit.errors import SpecError
+from evalkit.judges.rubric_spec import Kind, Modality, RubricSpec, labels_of, problems
 from evalkit.prompt import Template
-from evalkit.schema import GenerateSpec, Name, Strict, parse
+from evalkit.schema import parse
 from evalkit.types import sha256_of
 from evalkit.yamlfile import Document, read_yaml, shown
-
-Kind = Literal["pointwise", "pairwise", "classify", "checklist", "reward"]
-Modality = Literal["text", "image"]
-
-MAX_POINTS = 10
-_YES_NO = {"yes": 1.0, "no": 0.0}
-_PAIR = {"A": 1.0, "B": 0.0}
-_PAIR_WITH_TIE = {"A": 1.0, "B": 0.0, "C": 0.5}
-
-
-def _as_number(value: Any) -> Any:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Number = Annotated[float, BeforeValidator(_as_number)]
-
-
-class CriterionSpec(Strict):
-    """One question to the judge."""
-
-    question: str = Field(min_length=1)
-    scale: dict[str, str] | None = Field(
-        default=None,
-        description="pointwise: whole numbers with what they mean; those between may be left out",
-    )
-    labels: dict[str, Number] | None = Field(
-        default=None, description="classify: each label and what it is worth"
-    )
-    weight: Number = Field(default=1.0, ge=0)
-    modality: Modality = "text"
-
-
-class CritiqueSpec(GenerateSpec):
-    """The judge first writes down its reasons, drawn like this, and decides after them."""
-
-
-class RubricSpec(Strict):
-    """A rubric file."""
-
-    rubric: Name
-    version: int = Field(ge=1)
-    description: str = ""
-    kind: Kind
-    system: str | None = None
-    prompt: str = Field(
-        description="a template over the row's fields, prompt, response (or first and second), "
-        "target, question, scale and labels"
-    )
-    cue: str = Field(default="Answer:", description="what the judge's verdict follows")
-    criteria: dict[Name, CriterionSpec] = Field(min_length=1)
-    against: str | None = Field(
-        default=None, description="pairwise: the other answer, a template over the row's fields"
-    )
-    ties: bool = Field(default=False, description="pairwise: the judge may call it a tie")
-    critique: CritiqueSpec | None = None
-    verdict: Literal["logits", "text"] | None = Field(
-        default=None,
-        description="default: by probabilities where the judge gives them, else read from text",
-    )
-    content_free: bool = Field(
-        default=False, description="divide by what the judge says of an empty answer"
-    )
-    combine: Literal["weighted_mean"] = "weighted_mean"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> RubricSpec:
-        for problem in self._problems():
-            raise ValueError(problem)
-        return self
-
-    def _problems(self) -> list[str]:
-        kind, found = self.kind, []
-        for name, criterion in self.criteria.items():
-            for key, kinds in (("scale", ("pointwise",)), ("labels", ("classify",))):
-                is_given = getattr(criterion, key) is not None
-                if is_given != (kind in kinds):
-                    verb = "needs" if not is_given else "has no use for"
-                    found.append(f"criterion {name!r} of a {kind} rubric {verb} {key!r}")
-            found += _scale_problems(name, criterion)
-        if self.kind != "pairwise" and (self.against is not None or self.ties):
-            found.append("'against' and 'ties' are for pairwise rubrics")
-        if not sum(c.weight for c in self.criteria.values()):
-            found.append("all weights are 0")
-        if kind == "reward":
-            for key in ("critique", "verdict", "content_free"):
-                if key in self.model_fields_set:
-                    found.append(
-                        f"a reward rubric has no use for {key!r}: its model gives a number"
-                    )
-            if len(self.criteria) > 1:
-                found.append("a reward rubric has one criterion: its model gives one number")
-        if self.content_free and self.verdict == "text":
-            found.append("'content_free' corrects probabilities, and verdict: text has none")
-        return found
-
-
-def _scale_problems(name: str, criterion: CriterionSpec) -> list[str]:
-    if criterion.scale is not None:
-        if not all(point.lstrip("-").isdigit() for point in criterion.scale):
-            return [f"criterion {name!r}: the points of a scale are whole numbers"]
-        points = sorted(map(int, criterion.scale))
-        if len(points) < 2 or points[-1] - points[0] >= MAX_POINTS:
-            return [f"criterion {name!r}: a scale has 2 to {MAX_POINTS} points"]
-    labels = sorted(label.lower() for label in _labels_of(criterion))
-    for one, other in pairwise(labels):
-        if other.startswith(one):
-            return [
-                f"criterion {name!r}: label {other!r} begins with label {one!r}, and probabilities "
-                "cannot tell them apart; use other labels"
-            ]
-    if criterion.labels is not None and len(labels) < 2:
-        return [f"criterion {name!r}: give two labels or more"]
-    return []
-
-
-def _labels_of(criterion: CriterionSpec) -> dict[str, float]:
-    if criterion.scale is not None:
-        points = [int(point) for point in criterion.scale]
-        return {str(p): float(p) for p in range(min(points), max(points) + 1)}
-    return dict(criterion.labels or {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +40,9 @@ class Rubric:
 
     spec: RubricSpec
     document: Document
+    prompt: Template  # the judge's
+    system: Template | None  # the judge's system prompt
+    against: Template | None  # the answer that a pairwise rubric compares with
 
     @property
     def name(self) -> str:
@@ -183,44 +62,17 @@ class Rubric:
     @cached_property
     def criteria(self) -> tuple[Criterion, ...]:
         """Its questions, in the order of the file."""
-        return tuple(self._criterion(name) for name in self.spec.criteria)
-
-    def _criterion(self, name: str) -> Criterion:
-        spec = self.spec.criteria[name]
-        labels: Mapping[str, float] = _labels_of(spec)
-        if self.kind == "checklist":
-            labels = _YES_NO
-        elif self.kind == "pairwise":
-            labels = _PAIR_WITH_TIE if self.spec.ties else _PAIR
-        return Criterion(
-            name=name,
-            question=spec.question,
-            labels=labels,
-            anchors=spec.scale or {},
-            weight=spec.weight,
-            modality=spec.modality,
+        return tuple(
+            Criterion(
+                name=name,
+                question=one.question,
+                labels=labels_of(self.spec, name),
+                anchors=one.scale or {},
+                weight=one.weight,
+                modality=one.modality,
+            )
+            for name, one in self.spec.criteria.items()
         )
-
-    def where(self, key: str) -> str:
-        """``path:line: key``, for messages."""
-        return f"{shown(self.document.path)}:{self.document.line((key,))}: {key}"
-
-    @cached_property
-    def prompt(self) -> Template:
-        """The judge's prompt."""
-        return Template(self.spec.prompt, where=self.where("prompt"))
-
-    @cached_property
-    def system(self) -> Template | None:
-        """The judge's system prompt."""
-        text = self.spec.system
-        return None if text is None else Template(text, where=self.where("system"))
-
-    @cached_property
-    def against(self) -> Template | None:
-        """The answer that a pairwise rubric compares with."""
-        text = self.spec.against
-        return None if text is None else Template(text, where=self.where("against"))
 
     def metric_name(self, criterion: str) -> str:
         """How a record calls a criterion: ``rubric.criterion``; a lone one goes by the rubric."""
@@ -234,25 +86,56 @@ def load_rubric(name: str, *, folder: Path | None = None) -> Rubric:
     """
     is_path = name.endswith((".yaml", ".yml")) or "/" in name
     path = (folder or Path.cwd()) / name if is_path else resources.find("rubrics", name)
+    return read_rubric(path)
+
+
+def read_rubric(path: Path) -> Rubric:
+    """The rubric of a file. Raises UsageError, or SpecError (path:line) for one that is wrong."""
     document = read_yaml(path)
-    rubric = Rubric(spec=parse(document, RubricSpec), document=document)
-    if path.stem != rubric.name:
-        problem = f"the rubric is called {rubric.name!r}, its file {path.stem!r}: make them equal"
+    spec = parse(document, RubricSpec)
+    if path.stem != spec.rubric:
+        problem = f"the rubric is called {spec.rubric!r}, its file {path.stem!r}: make them equal"
         raise document.error(("rubric",), problem)
+    for at, problem in problems(spec):
+        raise document.error(at, problem)
+    rubric = Rubric(
+        spec=spec,
+        document=document,
+        prompt=_template(document, "prompt", spec.prompt),
+        system=None if spec.system is None else _template(document, "system", spec.system),
+        against=None if spec.against is None else _template(document, "against", spec.against),
+    )
     _check_prompt(rubric)
     return rubric
 
 
+def _template(document: Document, key: str, text: str) -> Template:
+    return Template(text, where=f"{shown(document.path)}:{document.line((key,))}: {key}")
+
+
+def rubric_paths() -> dict[str, Path]:
+    """Name -> file of every rubric on the search path; the first of a name wins."""
+    paths: dict[str, Path] = {}
+    for folder in resources.search_path("rubrics"):
+        for path in sorted(folder.glob("*.yaml")):
+            paths.setdefault(path.stem, path)
+    return {name: paths[name] for name in sorted(paths)}
+
+
 def _check_prompt(rubric: Rubric) -> None:
-    """The prompt shows what is to be judged, and asks for it."""
+    """The prompt shows what is to be judged and on which scale, and asks for it."""
     used = rubric.prompt.variables
-    shown_texts = ("first", "second") if rubric.kind == "pairwise" else ("response",)
-    missing = [name for name in shown_texts if name not in used]
-    if rubric.kind != "reward" and len(rubric.criteria) > 1 and "question" not in used:
-        missing.append("question")
-    if missing:
-        raise SpecError(
-            shown(rubric.document.path),
-            rubric.document.line(("prompt",)),
-            f"prompt: {{{{ {missing[0]} }}}} does not occur in it",
-        )
+    if rubric.kind == "reward":
+        if "response" in used:
+            problem = "a reward model has the response as the assistant's turn, not in the prompt"
+            raise rubric.document.error(("prompt",), f"prompt: {problem}")
+        return
+    needed = ["first", "second"] if rubric.kind == "pairwise" else ["response"]
+    if rubric.kind == "pointwise":
+        needed.append("scale")
+    if len(rubric.criteria) > 1:
+        needed.append("question")
+    for name in needed:
+        if name not in used:
+            problem = f"prompt: {{{{ {name} }}}} does not occur in it"
+            raise rubric.document.error(("prompt",), problem)

@@ -20,8 +20,7 @@ from evalkit.gate.policy import Policy, read_policy
 from evalkit.plan.prices import Price, read_price
 from evalkit.plan.sensitivity import Findings, Question, Sensitivity, examine, questions_of
 from evalkit.plan.tokens import Tokens, count, total
-from evalkit.plan.work import Work, prepare, settings_of_model
-from evalkit.runner import RunSpec
+from evalkit.prepare import RunSpec, Work, prepare, settings_of_model
 from evalkit.types import Backend
 
 ENDPOINTS = ("openai", "http", "https")  # schemes of models whose tokenizer is not here
@@ -123,7 +122,7 @@ def plan(
     target = _Target.of(spec)
     price = None if prices is None else target.price(prices)
     tell("loading tasks")
-    works = prepare(spec)
+    works = prepare(spec).works
     findings = _findings(works, rules, side, seed=spec.seed)
     backend = target.open(spec, tell)
     tell("counting tokens")
@@ -132,7 +131,7 @@ def plan(
     if isinstance(backend, Local):
         rates = _measured(backend, total(counted), tell, clock)
     tasks = _task_plans(works, counted, _Speed(rates=rates, price=price))
-    own = [f"task {w.task.name}: {line}" for w in works for line in w.task.warnings]
+    own = [f"task {w.task.name}: {line}" for w in works for line in (*w.task.warnings, *_unseen(w))]
     return RunPlan(
         model=spec.model if backend is None else backend.info.spec,
         tasks=tuple(tasks),
@@ -142,6 +141,16 @@ def plan(
         sensitivities=findings.sensitivities,
         warnings=(*own, *_refusals(tasks), *findings.warnings),
     )
+
+
+def _unseen(work: Work) -> list[str]:
+    """What the plan leaves out: a judge is shown answers that nobody has yet."""
+    n = len(work.items) * work.task.spec.repeats
+    return [
+        f"{use.rubric.name}: a judge's requests are not counted: "
+        f"{n * len(use.rubric.criteria) * (2 if use.rubric.kind == 'pairwise' else 1):,} verdicts"
+        for use in work.rubrics
+    ]
 
 
 def to_json(found: RunPlan) -> dict[str, Any]:

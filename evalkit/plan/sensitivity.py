@@ -14,7 +14,7 @@ from evalkit.compare.identity import differences
 from evalkit.compare.pairing import Aligned, align
 from evalkit.errors import NotComparableError, NotFoundError
 from evalkit.plan.spread import UNKNOWN, Basis, Spread, assumed, observed
-from evalkit.plan.work import Work
+from evalkit.prepare import Work
 from evalkit.scoring import NamedMetric, outcome_of
 from evalkit.stats.power import difference_mde, non_inferiority_mde, non_inferiority_n
 from evalkit.types import Continuation, Item, Response

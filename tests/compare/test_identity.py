@@ -205,7 +205,8 @@ def test_another_judge_or_rubric_is_another_measure(tmp_path: Path) -> None:
     a, b = (written(tmp_path, record, name) for name in "ab")
     for folder, rubric in ((a, "5c"), (b, "7f")):
         data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        data["tasks"]["words"]["judges"] = {"quality": {"model": "m", "rubric_sha256": rubric}}
+        identity = {"model": "m", "rubric_sha256": rubric}
+        data["tasks"]["words"]["judges"] = {"quality": {"spec": folder.name, "identity": identity}}
         (folder / "run.json").write_text(json.dumps(data), encoding="utf-8")
     with pytest.raises(NotComparableError) as caught:
         compare(open_side(a), [open_side(b)])

@@ -10,7 +10,7 @@ from typing import Any
 
 from evalkit.compare import Side, open_side
 from evalkit.gate import Policy
-from evalkit.record import ExampleRow, MetricResult, RunRecord, TaskResult
+from evalkit.record import ExampleRow, Judged, MetricResult, RunRecord, TaskResult
 from evalkit.types import Estimate, IntervalKind, ModelInfo
 
 Score = float | str | None  # None: the request failed; a text: the metric abstained
@@ -96,10 +96,10 @@ def task_of(
         signature=changes.pop("signature", "m"),
         interval=interval,
         missing=changes.pop("missing", (0.0, 1.0)),
+        judged=changes.pop("judged", None),
     )
-    entry = changes.pop("entry", {})
     spec = {"task": "t", "version": 1, "prompt": "x", "target": "y", "request": "generate"}
-    spec |= {"metrics": [{"metric": name} | entry for name in metrics]}
+    spec |= {"metrics": [{"metric": name} for name in metrics]}
     spec |= changes.pop("spec", {})
     values: dict[str, Any] = {
         "version": 1,
@@ -118,13 +118,20 @@ def task_of(
     return TaskResult(**(values | changes))
 
 
+def judged(status: str, note: str = "") -> Judged:
+    """What is known of the judge of a metric."""
+    undefined = dict.fromkeys(("value", "stderr", "low", "high", "worst", "best"), float("nan"))
+    raw = Estimate(**undefined, method="t", n_total=0, n_scored=0, n_error=0, n_abstained=0)
+    return Judged(status=status, note=note, raw=raw)
+
+
 def with_judge(record: RunRecord, folder: Path, judge: Mapping[str, Any]) -> Path:
     """The record, written, with what identifies the judge of its metric."""
     written = record.write(folder)
     assert written.folder is not None
     path = written.folder / "run.json"
     data = json.loads(path.read_text(encoding="utf-8"))
-    data["tasks"]["t"]["judges"] = {"m": judge}
+    data["tasks"]["t"]["judges"] = {"m": {"identity": judge}}
     path.write_text(json.dumps(data), encoding="utf-8")
     return written.folder
 

@@ -13,7 +13,8 @@ from tiny_model import write_tiny_model
 
 from evalkit import cli
 from evalkit.record import RunRecord
-from evalkit.runner import RunSpec, run
+from evalkit.prepare import RunSpec
+from evalkit.runner import run
 
 TASK = (
     "task: letters\nversion: 1\ndataset: {path: letters.jsonl}\nprompt: '{{ text }}'\n"
