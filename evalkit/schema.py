@@ -306,7 +306,8 @@ def parse(document: Document, model: type[T], value: Any = None, *, at: Loc = ()
         return model.model_validate(value)
     except ValidationError as error:
         problems = [(_strip_tags(e["loc"]), e) for e in error.errors()]
-        problems.sort(key=lambda p: document.line((*at, *p[0])))
+        # A misspelt key is both unknown and missing: the first says what to mend.
+        problems.sort(key=lambda p: (p[1]["type"] == "missing", document.line((*at, *p[0]))))
         loc, first = problems[0]
         raise document.error((*at, *loc), _explain(loc, first, model)) from None
 
@@ -314,10 +315,17 @@ def parse(document: Document, model: type[T], value: Any = None, *, at: Loc = ()
 def known_keys(model: type[BaseModel], loc: Loc) -> list[str]:
     """The keys that a mapping at ``loc`` inside a model may have."""
     current: Any = model
+    is_entry = False  # the next step is a key of a mapping whose values have a model
     for step in loc:
         if isinstance(step, str) and isinstance(current, type) and issubclass(current, BaseModel):
             info = current.model_fields.get(step)
             current = info.annotation if info else None
+            if typing.get_origin(current) is dict:
+                is_entry = True
+                continue
+        if is_entry:
+            is_entry = False
+            current = typing.get_args(current)[1]
         models = [t for t in _flatten(current) if isinstance(t, type) and issubclass(t, BaseModel)]
         current = models[0] if models else None
     is_model = isinstance(current, type) and issubclass(current, BaseModel)
