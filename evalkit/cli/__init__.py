@@ -13,7 +13,19 @@ import traceback
 
 import typer
 
-from evalkit.cli import bench, compare, export, gate, models, plan, report, run, schema, show
+from evalkit.cli import (
+    bench,
+    calibrate,
+    compare,
+    export,
+    gate,
+    models,
+    plan,
+    report,
+    run,
+    schema,
+    show,
+)
 from evalkit.cli import list as list_verb
 from evalkit.cli.terminal import complain, tell
 from evalkit.errors import EvalkitError, NotComparableError
@@ -33,6 +45,7 @@ app.command("report", help=report.__doc__)(report.report)
 app.command("compare", help=compare.__doc__)(compare.compare)
 app.command("export", help=export.__doc__)(export.export)
 app.command("gate", help=gate.__doc__)(gate.gate)
+app.command("calibrate", help=calibrate.__doc__)(calibrate.calibrate)
 app.command("list", help=list_verb.__doc__)(list_verb.list_)
 app.command("show", help=show.__doc__)(show.show)
 app.command("schema", help=schema.__doc__)(schema.schema)
