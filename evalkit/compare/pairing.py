@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from evalkit.compare.labelled import FEWEST_LABELS, Labels, corrected
 from evalkit.compare.side import (
     Answers,
     BoolArray,
@@ -82,6 +83,8 @@ class Paired:
     best: float
     filled_worst: Filled | None  # None where the ends are not known
     filled_best: Filled | None
+    # of a judge's metric that people labelled on both sides; a and b are corrected by them
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,7 @@ class _Half:
     n_scored: IntArray
     stats: FloatArray | None  # (m, k) of the scored answers
     stats_of: IntArray  # (m,) their example
+    human: FloatArray | None  # (n,) people's labels, nan where there are none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +126,14 @@ class Aligned:
         if self.computed is not None:
             stats = _statistics(self.computed, a, b, both)
             worst, best = self._bounds_of_sums(both, is_whole=mask is None)
+        values_a, values_b, labels = self._labelled(both)
         return Paired(
             task=self.task,
             metric=self.metric,
             higher_is_better=self.info_a.higher_is_better,
             is_binary=self.info_a.interval == "proportion" and n_answers == 1,
-            a=a.values[both],
-            b=b.values[both],
+            a=values_a,
+            b=values_b,
             stats_a=None if stats is None else stats[0],
             stats_b=None if stats is None else stats[1],
             combine=None if self.computed is None else self.computed.combine,
@@ -144,7 +149,22 @@ class Aligned:
             best=best,
             filled_worst=filled_worst,
             filled_best=filled_best,
+            labels=labels,
         )
+
+    def _labelled(self, both: BoolArray) -> tuple[FloatArray, FloatArray, Labels | None]:
+        """The values of both sides, corrected where people labelled enough of both."""
+        a, b = self.half_a.values[both], self.half_b.values[both]
+        if self.half_a.human is None or self.half_b.human is None:
+            return a, b, None
+        human_a, human_b = self.half_a.human[both], self.half_b.human[both]
+        known = np.isfinite(human_a) & np.isfinite(human_b)
+        if known.sum() < FEWEST_LABELS:
+            return a, b, None
+        labels = Labels(
+            human_a=human_a[known], human_b=human_b[known], judge_a=a[known], judge_b=b[known]
+        )
+        return *corrected(a, b, human_a, human_b), labels
 
     def _filled(self, common: BoolArray, end: int) -> Filled | None:
         """What is missing at the candidate's worst (0) or best (1) end, and A's at the other."""
@@ -278,7 +298,20 @@ def _half(answers: Answers, index: IntArray) -> _Half:
         n_scored=n_scored[index],
         stats=None if answers.stats is None else answers.stats[scored][is_common],
         stats_of=stats_of[is_common],
+        human=_labels_of(answers, n, index),
     )
+
+
+def _labels_of(answers: Answers, n: int, index: IntArray) -> FloatArray | None:
+    """(n,) the mean label of each common example; None where no answer has one."""
+    if answers.human is None:
+        return None
+    known = np.isfinite(answers.human)
+    n_known = np.bincount(answers.example[known], minlength=n)
+    sums = np.bincount(answers.example[known], answers.human[known], minlength=n)
+    labels = np.full(n, np.nan)
+    np.divide(sums, n_known, out=labels, where=n_known > 0)
+    return labels[index]
 
 
 def _fill(half: _Half, end: float, common: BoolArray) -> FloatArray | None:

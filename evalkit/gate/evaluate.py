@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.compare import Flip, Paired, Side, SideInfo, refuse_unless_comparable
+from evalkit.compare.labelled import Labels
 from evalkit.compare.pairing import Aligned, align
 from evalkit.compare.side import BoolArray
 from evalkit.errors import NotComparableError, NotFoundError, UsageError
@@ -18,6 +19,7 @@ from evalkit.gate.lacking import WithLacking
 from evalkit.gate.policy import OnInconclusive, Policy
 from evalkit.gate.quarantine import Quarantined, find_quarantined, is_quarantined
 from evalkit.gate.verdict import Check, CheckResult, Reason, Verdict, decide, holm_levels
+from evalkit.stats.bias import differential_bias
 from evalkit.types import sha256_of
 
 _WORST_FIRST = (Verdict.NOT_COMPARABLE, Verdict.REGRESSION, Verdict.INCONCLUSIVE, Verdict.PASS)
@@ -216,10 +218,10 @@ class _Gated:
         )
         lost, gained = _flips(prepared.pairs)
         result = replace(result, is_share=prepared.is_share, lost=lost, gained=gained)
-        return self._calibrated(result)
+        return self._calibrated(result, prepared.pairs)
 
-    def _calibrated(self, result: CheckResult) -> CheckResult:
-        """A judge that was not held against people decides nothing."""
+    def _calibrated(self, result: CheckResult, pairs: Paired) -> CheckResult:
+        """A judge that was not held against people, or favours one side, decides nothing."""
         check = result.check
         if not check.is_calibration_required or result.reason is Reason.ERRORS:
             return result
@@ -244,7 +246,33 @@ class _Gated:
                     reason=Reason.NO_CALIBRATION,
                     detail=detail,
                 )
+        favour = "" if pairs.labels is None else _favour(pairs.labels, check, self.policy.alpha)
+        if favour:
+            return replace(
+                result, verdict=Verdict.INCONCLUSIVE, reason=Reason.NO_CALIBRATION, detail=favour
+            )
         return result
+
+
+def _favour(labels: Labels, check: Check, alpha: float) -> str:
+    """Which side the judge favours beyond what people see between them; empty if neither."""
+    n = labels.judge_a.size
+    found = differential_bias(
+        np.concatenate((labels.judge_a, labels.judge_b)),
+        np.concatenate((labels.human_a, labels.human_b)),
+        is_candidate=np.repeat([0.0, 1.0], n),
+        margin=check.margin,
+        clusters=np.tile(np.arange(n), 2),
+        alpha=alpha,
+    )
+    if found.finding != "biased":
+        return ""
+    bias = found.effect
+    side = "candidate" if bias.estimate > 0 else "baseline"
+    return (
+        f"the judge favours the {side} by {abs(bias.estimate):.3g} over what people see between "
+        f"the two, on {n} examples that people labelled"
+    )
 
 
 def _refuse_unless_present(check: Check, a: Side, b: Side) -> None:

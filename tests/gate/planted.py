@@ -12,6 +12,7 @@ from evalkit.compare import Side, open_side
 from evalkit.gate import Policy
 from evalkit.record import ExampleRow, Judged, MetricResult, RunRecord, TaskResult
 from evalkit.types import Estimate, IntervalKind, ModelInfo
+from evalkit.types import Verdict as JudgeVerdict
 
 Score = float | str | None  # None: the request failed; a text: the metric abstained
 Scores = Sequence[Score]
@@ -31,11 +32,13 @@ def record_of(
     clusters: Sequence[str] | None = None,
     slices: Mapping[str, Sequence[str]] | None = None,
     status: str = "complete",
+    labels: Mapping[int, float] | None = None,
     **changes: Any,
 ) -> RunRecord:
     """A run of one task ``t`` whose metrics (one: ``m``) have these scores.
 
-    ``contents`` replaces the content of some rows; the other arguments are those of the task, the
+    ``contents`` replaces the content of some rows; ``labels`` are what people said of some, beside
+    the scores of a judge; the other arguments are those of the task, the
     metric or the record. With a sequence of scores for an example, each is a repeat.
     """
     by_metric = scores if isinstance(scores, Mapping) else {"m": scores}
@@ -57,6 +60,7 @@ def record_of(
                     cluster=None if clusters is None else clusters[place],
                     slices={field: values[place] for field, values in (slices or {}).items()},
                     scores={k: v for k, v in found.items() if isinstance(v, float)},
+                    verdicts={} if labels is None else {"m": _verdict(labels.get(place))},
                 )
             )
     task = task_of(by_metric, n=n, interval=interval, slices=slices or {}, **changes)
@@ -71,6 +75,10 @@ def record_of(
         tasks={"t": task},
         rows=rows,
     )
+
+
+def _verdict(label: float | None) -> JudgeVerdict:
+    return JudgeVerdict(value=0.0, human=float("nan") if label is None else label)
 
 
 def _repeats(own: Any) -> Sequence[Score]:

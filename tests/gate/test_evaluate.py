@@ -335,3 +335,21 @@ def test_a_lacking_example_of_a_corpus_metric_leaves_no_verdict(tmp_path: Path) 
             open_side(a), candidate, bleu_policy(10.0), today=TODAY, intersection=True
         ).checks
         assert (found.reason, found.n, found.n_missing) == (Reason.MISSING, 50, 10)
+
+
+def test_a_judge_that_favours_the_candidate_does_not_let_it_pass() -> None:
+    # People see a drop of half a point, which the judge does not.
+    rng = np.random.default_rng(4)
+    a = [float(x) for x in rng.normal(3, 0.3, 200)]
+    b = [x + float(e) for x, e in zip(a, rng.normal(0, 0.1, 200), strict=True)]
+    policy = policy_of(check={"requires": "calibrated", "margin": 0.1})
+    known = {"judged": judged("calibrated"), "interval": "mean", "missing": (1.0, 5.0)}
+    blind = record_of(a, **known), record_of(b, **known)
+    assert one_of(*blind, policy).verdict is Verdict.PASS
+    labels_a = {i: a[i] for i in range(60)}
+    labels_b = {i: b[i] - 0.5 + 0.01 * (i % 3) for i in range(60)}
+    seen = record_of(a, labels=labels_a, **known), record_of(b, labels=labels_b, **known)
+    found = one_of(*seen, policy)
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, Reason.NO_CALIBRATION)
+    assert found.detail.startswith("the judge favours the candidate by 0.49 over what people see")
+    assert found.difference == pytest.approx(-0.49, abs=0.05)

@@ -12,8 +12,8 @@ import pytest
 from tiny_model import write_tiny_model
 
 from evalkit import cli
-from evalkit.record import RunRecord
 from evalkit.prepare import RunSpec
+from evalkit.record import RunRecord
 from evalkit.runner import run
 
 TASK = (
