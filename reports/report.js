@@ -46,31 +46,63 @@
     return cell;
   };
 
-  const choiceTable = (choices) => {
-    const body = choices.map((choice) => {
-      const name = node("th", "", choice.text);
+  // A table of things with a share of one; ``columns`` are [heading, key] of the numbers.
+  const shareTable = (title, rows, columns, tags) => {
+    const body = rows.map((row) => {
+      const name = node("th", "", row.text);
       name.scope = "row";
       name.dir = "auto";
-      if (choice.gold) name.append(" ", node("span", "tag", "target"));
-      if (choice.picked) name.append(" ", node("span", "tag", "picked"));
+      const own = tags.filter(([key]) => row[key]);
+      for (const [, text] of own) name.append(" ", node("span", "tag", text));
       return node(
         "tr",
-        [choice.gold ? "gold" : "", choice.picked ? "picked" : ""].join(" ").trim(),
+        own.map(([key]) => key).join(" "),
         name,
-        node("td", "plot", bar(choice.share)),
-        node("td", "number", choice.percent),
-        node("td", "number", choice.logprob),
+        node("td", "plot", bar(row.share)),
+        ...columns.map(([, key]) => node("td", "number", row[key])),
       );
     });
     const head = node(
       "tr",
       "",
-      heading("Choice", ""),
+      heading(title, ""),
       heading(node("span", "unseen", "Share"), "plot"),
-      heading("Probability", "number"),
-      heading("Log-probability", "number"),
+      ...columns.map(([text]) => heading(text, "number")),
     );
     return node("table", "choices", node("thead", "", head), node("tbody", "", ...body));
+  };
+
+  const choiceTable = (choices) =>
+    shareTable(
+      "Choice",
+      choices,
+      [["Probability", "percent"], ["Log-probability", "logprob"]],
+      [["gold", "target"], ["picked", "picked"]],
+    );
+
+  const opinion = (view) => {
+    const who = node("span", "who", view.name);
+    who.dir = "auto";
+    const said = node("p", "said", who, " ", node("strong", "", view.value));
+    if (view.doubt) said.append(" ", node("span", "badge doubtful", view.doubt));
+    const box = node("div", "opinion", said);
+    if (view.problem) {
+      const problem = node("p", "problem", view.problem);
+      problem.dir = "auto";
+      box.append(problem);
+    }
+    if (view.labels.length) {
+      const columns = [["Probability", "percent"]];
+      box.append(shareTable("Label", view.labels, columns, [["picked", "likeliest"]]));
+    }
+    if (view.facts.length) box.append(factList(view.facts));
+    if (view.reason) box.append(textBlock("Reasons", view.reason));
+    if (view.members.length) {
+      const title = `The ${view.members.length} judges of the panel`;
+      const members = view.members.map(opinion);
+      box.append(node("details", "panel", node("summary", "", title), ...members));
+    }
+    return box;
   };
 
   const prompt = (data, transcript) =>
@@ -96,6 +128,10 @@
     }
     box.append(answers);
     if (transcript.choices.length) box.append(choiceTable(transcript.choices));
+    if (transcript.judged) {
+      const views = transcript.judged.map(opinion);
+      box.append(node("section", "opinions", node("h4", "", "Judged"), ...views));
+    }
     box.append(factList(transcript.facts));
     return box;
   };
@@ -129,10 +165,13 @@
     return node("li", "", details);
   };
 
+  const wordsOf = (view) => [view.reason, view.problem, ...view.members.flatMap(wordsOf)];
+
   const searchable = (data, example) => {
     const t = example.transcript;
     const texts = t
-      ? [prompt(data, t), t.response ?? "", t.extracted ?? "", t.error, ...t.targets]
+      ? [prompt(data, t), t.response ?? "", t.extracted ?? "", t.error, ...t.targets,
+        ...(t.judged ?? []).flatMap(wordsOf)]
       : [example.words];
     return [example.id, ...texts].join("\n").toLowerCase();
   };

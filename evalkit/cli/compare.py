@@ -56,9 +56,9 @@ def compare(
     if json:
         print_json(to_json(found))
         return
-    print_table(differences_table(found))
+    print_table(differences_table(found, sides=[first, *others]))
     if slices:
-        print_table(differences_table(found, by_slice=True))
+        print_table(differences_table(found, by_slice=True, sides=[first, *others]))
     for line in flip_lines(found, [first, *others], n=flips):
         typer.echo(line)
 

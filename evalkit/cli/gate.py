@@ -23,9 +23,9 @@ from evalkit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
 
-    from evalkit.gate import GateReport, Policy
+    from evalkit.compare import Side
+    from evalkit.gate import GateReport
 
 
 def gate(
@@ -65,7 +65,7 @@ def gate(
 ) -> None:
     from datetime import UTC, datetime
 
-    from evalkit.gate import read_policy
+    from evalkit.gate import evaluate, read_policy
 
     rules, today = read_policy(policy), datetime.now(UTC).date()
     of_looks = {"model": model, "baseline": baseline, "budget": budget, "out": out}
@@ -77,29 +77,31 @@ def gate(
         return
     if sequential is None:
         refuse_options("a gate of two runs", **of_looks)
-        report = _of_two(runs or (), rules, registry, intersection=intersection, today=today)
+        sides = _two_sides(runs or (), registry)
+        report = evaluate(*sides, rules, today=today, intersection=intersection)
     else:
         refuse_options("--sequential", intersection=intersection, RUN=runs)
         source = None if baseline is None else _baseline_file(baseline, registry)
         spec = sequential_spec(sequential, model=model, budget=budget, out=out)
-        report = run_sequential(spec, rules, baseline=source, today=today)
-    _finish(report, as_json=json, **files)
+        report, sides = run_sequential(spec, rules, baseline=source, today=today)
+    _finish(report, sides, as_json=json, **files)
 
 
-def _of_two(
-    runs: Sequence[str], rules: Policy, registry: Path | None, *, intersection: bool, today: date
-) -> GateReport:
+def _two_sides(runs: Sequence[str], registry: Path | None) -> tuple[Side, Side]:
     from evalkit.compare import open_side
-    from evalkit.gate import evaluate
 
     if len(runs) != 2:
         raise UsageError(f"give a BASELINE and a CANDIDATE: got {len(runs)} runs")
-    first, second = open_side(_baseline_file(runs[0], registry)), open_side(runs[1])
-    return evaluate(first, second, rules, today=today, intersection=intersection)
+    return open_side(_baseline_file(runs[0], registry)), open_side(runs[1])
 
 
 def _finish(
-    report: GateReport, *, as_json: bool, junit: Path | None, markdown: Path | None
+    report: GateReport,
+    sides: tuple[Side, Side],
+    *,
+    as_json: bool,
+    junit: Path | None,
+    markdown: Path | None,
 ) -> None:
     """Print the verdicts, write the files, choose the exit code."""
     from evalkit.cli.terminal import print_json, print_table, tell, write_output
@@ -110,14 +112,14 @@ def _finish(
     if as_json:
         print_json(to_json(report))
     else:
-        print_table(verdicts_table(report))
-        for line in verdict_lines(report):
+        print_table(verdicts_table(report, sides=sides))
+        for line in verdict_lines(report, sides=sides):
             typer.echo(line)
     _warn(report)
     if junit is not None:
-        write_output(to_junit(report), junit)
+        write_output(to_junit(report, sides=sides), junit)
     if markdown is not None:
-        write_output(to_markdown(report), markdown)
+        write_output(to_markdown(report, sides=sides), markdown)
     if report.exit_code:
         tell(f"exit code {report.exit_code}: {_why(report)}")
         raise typer.Exit(report.exit_code)

@@ -12,6 +12,7 @@ import typer
 from evalkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from evalkit.compare import Side
     from evalkit.gate import GateReport, Policy
     from evalkit.gate.sequential import Standing
     from evalkit.sequential import Look, SequentialSpec
@@ -62,10 +63,10 @@ def sequential_spec(
 
 def run_sequential(
     spec: SequentialSpec, policy: Policy, *, baseline: Path | None, today: date
-) -> GateReport:
-    """Run a candidate in looks and give the gate's report; the looks are told on stderr."""
+) -> tuple[GateReport, tuple[Side, Side]]:
+    """Run a candidate in looks; the gate's report, and both sides. Looks are told on stderr."""
     from evalkit.cli.terminal import ProgressLine, tell
-    from evalkit.compare import open_side
+    from evalkit.compare import RunSide, open_side
     from evalkit.sequential import gate_sequentially
 
     if baseline is None:
@@ -77,7 +78,7 @@ def run_sequential(
         )
     tell(f"asked {found.n_asked} of at most {found.budget} examples")
     tell(f"record: {found.record.folder}")
-    return found.report
+    return found.report, (side, RunSide(found.record))
 
 
 def refuse_options(mode: str, **given: object) -> None:

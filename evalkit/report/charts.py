@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evalkit.report.figures import FigureRow
 from evalkit.report.numerals import Unit, format_number, metric_base
 from evalkit.report.view import MetricRow
 
@@ -38,28 +39,65 @@ class Whisker:
     label: str  # the same in words
 
 
-SHARED_TICKS = tuple(Tick(at=float(p), label=str(p)) for p in (0, 25, 50, 75, 100))
+_PLACES = (0, 25, 50, 75, 100)
+SHARED_TICKS = tuple(Tick(at=float(p), label=str(p)) for p in _PLACES)
 
 
 def whisker(row: MetricRow) -> Whisker:
     """The row's estimate on the shared axis, or on its own when its unit has no end."""
-    low, high = _axis(row)
     estimate = row.estimate
     bounds = (estimate.worst, estimate.best) if row.bounds else (math.nan, math.nan)
-    is_shared = row.unit != "number"
-    own = (Tick(at=0, label=_end(low)), Tick(at=100, label=_end(high)))
     words = f"{row.metric} {row.value}"
+    if row.standing.word:
+        words += f", {row.standing.word}"
     if row.interval != "–":
         words += f", {row.level} interval {row.interval}"
-    places = [_place(v, low, high) for v in (estimate.value, estimate.low, estimate.high, *bounds)]
+    return _whisker(
+        (estimate.value, estimate.low, estimate.high, *bounds),
+        _axis(row),
+        is_shared=row.unit != "number",
+        words=words,
+    )
+
+
+def figure_whisker(row: FigureRow, axis: tuple[float, float] | None) -> Whisker:
+    """A figure on the axis that its table shares; on its own where ``axis`` is None."""
+    numbers = (row.number, row.low, row.high)
+    words = f"{row.name} {row.value}"
+    if row.interval != "–":
+        words += f", interval {row.interval}"
+    return _whisker(
+        (*numbers, math.nan, math.nan),
+        axis or _own_axis(numbers),
+        is_shared=axis is not None,
+        words=words,
+    )
+
+
+def axis_ticks(axis: tuple[float, float]) -> tuple[Tick, ...]:
+    """Five places on an axis, at equal distances."""
+    low, high = axis
+    return tuple(Tick(at=float(p), label=_end(low + p / 100 * (high - low))) for p in _PLACES)
+
+
+def _whisker(
+    numbers: tuple[float, float, float, float, float],
+    axis: tuple[float, float],
+    *,
+    is_shared: bool,
+    words: str,
+) -> Whisker:
+    low, high = axis
+    own = (Tick(at=0, label=_end(low)), Tick(at=100, label=_end(high)))
+    value, start, end, worst, best = (_place(v, low, high) for v in numbers)
     return Whisker(
-        value=places[0],
-        low=places[1],
-        high=places[2],
-        worst=places[3],
-        best=places[4],
+        value=value,
+        low=start,
+        high=end,
+        worst=worst,
+        best=best,
         is_shared=is_shared,
-        ticks=() if is_shared or places[0] is None else own,
+        ticks=() if is_shared or value is None else own,
         label=words,
     )
 
@@ -84,8 +122,15 @@ def _axis(row: MetricRow) -> tuple[float, float]:
         return ends[row.unit]
     if metric_base(row.metric) == "mcc":
         return -1.0, 1.0
+    if row.standing.ends is not None:
+        return row.standing.ends
     estimate = row.estimate
-    numbers = [v for v in (estimate.value, estimate.low, estimate.high) if math.isfinite(v)]
+    return _own_axis((estimate.value, estimate.low, estimate.high))
+
+
+def _own_axis(found: Sequence[float]) -> tuple[float, float]:
+    """From 0 to a round number beyond what was found, on either side."""
+    numbers = [v for v in found if math.isfinite(v)]
     low, high = min(numbers, default=0.0), max(numbers, default=0.0)
     return -_round_up(max(0.0, -low)), _round_up(max(0.0, high))
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evalkit.compare import Comparison, Flip, MetricDifference, Side, first_lines
+from evalkit.report.compared import compared_marks, compared_notes
 from evalkit.report.escape import plain
 from evalkit.report.numerals import (
     DASH,
@@ -19,22 +20,27 @@ from evalkit.report.numerals import (
     format_value,
     unit_of,
 )
+from evalkit.report.text import mark_text
 
 _LINE = 100  # characters of a prompt that are shown
 
 
-def differences_table(found: Comparison, *, by_slice: bool = False) -> Table:
+def differences_table(
+    found: Comparison, *, by_slice: bool = False, sides: Sequence[Side] = ()
+) -> Table:
     """A line for each metric and candidate, or for each slice of them.
 
-    The caption names the runs and says what the columns mean. Names are stripped of control
-    characters.
+    ``sides`` are the baseline and the candidates of the comparison, in order: with them a judge's
+    metric has the standing of its judges beside it. The caption names the runs and says what the
+    columns mean. Names are stripped of control characters.
     """
     is_several = len(found.candidates) > 1
+    marks = [compared_marks((sides[0], side), _compared(found)) for side in sides[1:]]
     table = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
-        caption=Text("\n".join(_caption(found, by_slice=by_slice))),
+        caption=Text("\n".join(_caption(found, sides, by_slice=by_slice))),
         caption_justify="left",
     )
     table.add_column("Task", no_wrap=True)
@@ -51,11 +57,18 @@ def differences_table(found: Comparison, *, by_slice: bool = False) -> Table:
     for number, one in _in_order(found, by_slice=by_slice):
         names = [one.task, *([": ".join(one.slice)] if one.slice else []), one.metric]
         cells = [Text(text) for text in _names(names, previous, one)]
+        if marks:
+            mark = marks[number - 1].get((one.task, one.metric), "")
+            cells[-1].append_text(mark_text(mark))
         if is_several:
             cells.append(Text(f"#{number}"))
         table.add_row(*cells, *_number_cells(one))
         previous = tuple(names)
     return table
+
+
+def _compared(found: Comparison) -> list[tuple[str, str]]:
+    return [(one.task, one.metric) for c in found.candidates for one in c.metrics]
 
 
 def _in_order(found: Comparison, *, by_slice: bool) -> Iterator[tuple[int, MetricDifference]]:
@@ -123,7 +136,7 @@ def _missing(one: MetricDifference) -> str:
     return f"{n_a}/{n_b} ({_range(min(one.worst, one.best), max(one.worst, one.best), one)})"
 
 
-def _caption(found: Comparison, *, by_slice: bool) -> Iterator[str]:
+def _caption(found: Comparison, sides: Sequence[Side], *, by_slice: bool) -> Iterator[str]:
     rows = [d for c in found.candidates for d in (c.slices if by_slice else c.metrics)]
     if by_slice and not rows:
         yield "No slices: the tasks name none."
@@ -132,11 +145,18 @@ def _caption(found: Comparison, *, by_slice: bool) -> Iterator[str]:
     for number, candidate in enumerate(found.candidates, 1):
         name = f"#{number}" if len(found.candidates) > 1 else "B"
         yield f"{name}: {plain(candidate.side.model)} · {plain(candidate.side.id)}"
+    yield from map(plain, compared_notes(_named(sides), _compared(found)))
     yield "Differences are B − A, paired by example; +/−: wrong in A and right in B, and back."
     if any(d.n_error_a + d.n_abstained_a + d.n_error_b + d.n_abstained_b for d in rows):
         yield "Missing: examples without a score in A/B, and what the difference could have been."
     if any(not d.higher_is_better for d in rows):
         yield "↓ less is better."
+
+
+def _named(sides: Sequence[Side]) -> Iterator[tuple[str, Side]]:
+    """The sides with the names that the caption gives them."""
+    for index, side in enumerate(sides):
+        yield ("A" if index == 0 else "B" if len(sides) == 2 else f"#{index}"), side
 
 
 def flip_lines(found: Comparison, sides: Sequence[Side], *, n: int) -> Iterator[str]:

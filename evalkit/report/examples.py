@@ -10,9 +10,11 @@ from typing import Literal, get_args
 
 from evalkit.record import ExampleRow, RunRecord
 from evalkit.report.charts import softmax
+from evalkit.report.facts import Fact
+from evalkit.report.judged import JudgedView, judged_view, members_of
+from evalkit.report.judges import metrics_of_rubric
 from evalkit.report.numerals import (
     DASH,
-    Unit,
     format_count,
     format_number,
     format_score,
@@ -20,7 +22,8 @@ from evalkit.report.numerals import (
     format_value,
     unit_of,
 )
-from evalkit.report.view import Fact, MetricRow, RunView, TaskView
+from evalkit.report.standing import Standing
+from evalkit.report.view import MetricRow, RunView, TaskView
 from evalkit.types import Status
 
 Verdict = Literal["right", "partial", "wrong", "scored", "abstained", "error"]
@@ -55,6 +58,7 @@ class ExampleView:
     response: str | None
     extracted: str | None
     choices: tuple[ChoiceBar, ...]
+    judged: tuple[JudgedView, ...]  # what judges said, by metric
     error: str  # "" when there was an answer
     facts: tuple[Fact, ...]
     latency_s: float
@@ -65,6 +69,7 @@ class ExampleList:
     """The examples of a task, in the order of the record."""
 
     metric: str  # the one that gives score and verdict; "" when there is none
+    standing: Standing  # of the judge behind it
     examples: tuple[ExampleView, ...]
     counts: Mapping[Verdict, int]  # of the verdicts that occur
 
@@ -87,6 +92,7 @@ def _example_list(task: TaskView, rows: Sequence[ExampleRow], repeats: int) -> E
     found = Counter(example.verdict for example in examples)
     return ExampleList(
         metric=main.metric if main else "",
+        standing=main.standing if main else Standing(),
         examples=examples,
         counts={verdict: found[verdict] for verdict in VERDICTS if found[verdict]},
     )
@@ -116,6 +122,7 @@ def _example(row: ExampleRow, main: MetricRow | None, task: TaskView, repeats: i
         response=row.response,
         extracted=row.extracted,
         choices=_choices(row),
+        judged=_judged(row, task),
         error=error,
         facts=_facts(row, task),
         latency_s=row.latency_s,
@@ -158,13 +165,33 @@ def _choices(row: ExampleRow) -> tuple[ChoiceBar, ...]:
     )
 
 
+def _judged(row: ExampleRow, task: TaskView) -> tuple[JudgedView, ...]:
+    standings = {metric.metric: metric.standing for metric in task.metrics}
+    members = {
+        name: members_of(judge.spec)
+        for judge in task.judges
+        for name in metrics_of_rubric(judge.rubric, row.verdicts)
+    }
+    return tuple(
+        judged_view(
+            name,
+            verdict,
+            standing=standings.get(name, Standing()),
+            members=members.get(name, ()),
+        )
+        for name, verdict in row.verdicts.items()
+    )
+
+
 def _facts(row: ExampleRow, task: TaskView) -> tuple[Fact, ...]:
-    units: dict[str, Unit] = {metric.metric: metric.unit for metric in task.metrics}
-    facts = [
-        Fact(name=name, text=format_score(score, units.get(name, unit_of(name, ""))))
-        for name, score in row.scores.items()
-        if not math.isnan(score)
-    ]
+    rows = {metric.metric: metric for metric in task.metrics}
+    facts = []
+    for name, score in row.scores.items():
+        if not math.isnan(score):
+            known = rows.get(name)
+            text = format_score(score, known.unit if known else unit_of(name, ""))
+            mark = known.standing.mark if known else ""
+            facts.append(Fact(name=name, text=f"{text} {mark}".rstrip()))
     facts.append(Fact(name="prompt tokens", text=format_count(row.n_prompt_tokens)))
     facts.append(Fact(name="completion tokens", text=format_count(row.n_completion_tokens)))
     if math.isfinite(row.latency_s):

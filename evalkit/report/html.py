@@ -21,12 +21,14 @@ from markupsafe import Markup
 
 from evalkit.errors import RecordError
 from evalkit.record import RunRecord
-from evalkit.report.charts import SHARED_TICKS, whisker
+from evalkit.report.charts import SHARED_TICKS, axis_ticks, figure_whisker, whisker
 from evalkit.report.escape import visible
 from evalkit.report.examples import ExampleList, ExampleView, build_examples
+from evalkit.report.figures import groups_of
+from evalkit.report.judged import size_of
 from evalkit.report.numerals import format_count
 from evalkit.report.payload import Payload, build_payloads, script_json
-from evalkit.report.view import RunView, TaskView, build_view, interval_header
+from evalkit.report.view import RunView, TaskView, build_view, interval_header, notes_of
 from evalkit.resources import template_dir
 
 TRANSCRIPT_BYTES = 4_000_000  # of prompts and responses in a page, as JSON
@@ -101,6 +103,10 @@ def _environment(folder: Path) -> Environment:
     environment.globals |= {"shared_ticks": SHARED_TICKS, "interval_header": interval_header}
     environment.filters |= {
         "whisker": whisker,
+        "figure_whisker": figure_whisker,
+        "axis_ticks": axis_ticks,
+        "groups": groups_of,
+        "notes": notes_of,
         "count": format_count,
         "moment": _moment,
         "model_name": _model_name,
@@ -164,6 +170,7 @@ def _first(examples: ExampleList, room: int) -> Sequence[ExampleView]:
     taken: list[ExampleView] = []
     for example in examples.examples[:STATIC_EXAMPLES]:
         room -= len(example.prompt) + len(example.response or "")
+        room -= sum(map(size_of, example.judged))
         if room < 0:
             break
         taken.append(example)

@@ -11,6 +11,7 @@ from typing import Any
 from evalkit.record import json_safe
 from evalkit.report.escape import visible_data
 from evalkit.report.examples import ExampleList, ExampleView
+from evalkit.report.judged import JudgedView
 
 # The parts of a few-shot prompt stand between blank lines, and many prompts share them.
 _BETWEEN = "\n\n"
@@ -121,6 +122,27 @@ def _transcript(example: ExampleView) -> dict[str, Any]:
         ],
         "error": example.error,
         "facts": [[fact.name, fact.text] for fact in example.facts],
+    } | ({"judged": [_judged(view) for view in example.judged]} if example.judged else {})
+
+
+def _judged(view: JudgedView) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "doubt": view.doubt,
+        "value": view.value,
+        "problem": view.problem,
+        "labels": [
+            {
+                "text": one.label,
+                "share": one.share,
+                "percent": one.percent,
+                "picked": one.is_picked,
+            }
+            for one in view.labels
+        ],
+        "facts": [[fact.name, fact.text] for fact in view.facts],
+        "reason": view.reason,
+        "members": [_judged(member) for member in view.members],
     }
 
 

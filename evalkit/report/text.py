@@ -10,9 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from evalkit.record import json_safe
+from evalkit.record import MetricResult, json_safe
 from evalkit.report.escape import markdown, plain
-from evalkit.report.view import MetricRow, RunView, interval_header
+from evalkit.report.standing import WARNING
+from evalkit.report.view import MetricRow, RunView, interval_header, notes_of
 
 _BOUNDS_NOTE = "In brackets: the value if every example without a score were wrong, or right."
 
@@ -31,7 +32,7 @@ def results_table(view: RunView) -> Table:
         caption_justify="left",
     )
     table.add_column("Task", no_wrap=True)
-    table.add_column("Metric")
+    table.add_column("Metric", overflow="fold")
     table.add_column("Value", justify="right", no_wrap=True)
     table.add_column(interval_header(view.rows), justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
@@ -40,7 +41,7 @@ def results_table(view: RunView) -> Table:
     for row in view.rows:
         table.add_row(
             _name_cell(row, repeated=_same_block(previous, row)),
-            Text(_metric_name(row)),
+            _metric_cell(row),
             Text(row.value, style="bold"),
             Text(row.interval),
             Text(row.n),
@@ -65,7 +66,7 @@ def to_markdown(view: RunView) -> str:
         cells = (
             name,
             markdown(_metric_name(row)),
-            row.value,
+            _marked_value(row),
             row.interval,
             row.n,
             _failures(row, between=" "),
@@ -73,6 +74,8 @@ def to_markdown(view: RunView) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     if _has_bounds(view.rows):
         lines += ["", _BOUNDS_NOTE]
+    if notes_of(view.rows):
+        lines += ["", *(f"- {markdown(note.text)}" for note in notes_of(view.rows))]
     if view.warnings:
         lines += ["", *(f"- ⚠ {markdown(warning)}" for warning in view.warnings)]
     return "\n".join(lines) + "\n"
@@ -96,16 +99,28 @@ def to_json(view: RunView) -> dict[str, Any]:
     }
 
 
+def mark_text(mark: str) -> Text:
+    """A mark as it follows a name, one word apart; nothing where there is no mark."""
+    style = "yellow" if mark.startswith(WARNING) else "dim"
+    return Text(f" {plain(mark)}" if mark else "", style=style)
+
+
 def _by_name(rows: Sequence[MetricRow], scope: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for row in rows:
         if row.scope == scope:
-            numbers = json_safe(asdict(row.estimate)) | {
-                "higher_is_better": row.higher_is_better,
-                "signature": row.signature,
-            }
+            numbers = json_safe(_numbers(row.result))
             result.setdefault(row.name, {"metrics": {}})["metrics"][row.metric] = numbers
     return result
+
+
+def _numbers(result: MetricResult) -> dict[str, Any]:
+    """A metric as ``run.json`` has it."""
+    found = asdict(result.estimate)
+    found |= {"higher_is_better": result.higher_is_better, "signature": result.signature}
+    if result.interval is not None:
+        found |= {"interval": result.interval, "missing": result.missing}
+    return found if result.judged is None else found | {"judged": asdict(result.judged)}
 
 
 def _same_block(previous: MetricRow | None, row: MetricRow) -> bool:
@@ -124,6 +139,17 @@ def _name_cell(row: MetricRow, *, repeated: bool) -> Text:
 def _metric_name(row: MetricRow) -> str:
     """The metric, with an arrow when less is better."""
     return plain(row.metric) if row.higher_is_better else f"{plain(row.metric)} ↓"
+
+
+def _marked_value(row: MetricRow) -> str:
+    """The value, with a warning where a judge gave it that people were not compared with."""
+    return f"{row.value} {markdown(row.standing.mark)}" if row.standing.is_doubtful else row.value
+
+
+def _metric_cell(row: MetricRow) -> Text:
+    """The metric and what its judge is worth; where there is no room that is the next line."""
+    cell = Text(_metric_name(row))
+    return cell.append_text(mark_text(row.standing.mark))
 
 
 def _failures(row: MetricRow, *, between: str) -> str:
@@ -146,4 +172,5 @@ def _caption(view: RunView) -> Text | None:
         lines.append(_BOUNDS_NOTE)
     if any(not row.higher_is_better for row in view.rows):
         lines.append("↓ less is better.")
+    lines += [plain(note.text) for note in notes_of(view.rows)]
     return Text("\n".join(lines)) if lines else None

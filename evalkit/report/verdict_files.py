@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
-from evalkit.compare import Flip
+from evalkit.compare import Flip, Side
 from evalkit.gate import CheckResult, GateReport, Verdict
 from evalkit.report.escape import markdown, plain, visible
 from evalkit.report.verdicts import (
     COLUMNS,
+    check_marks,
     check_name,
+    judge_notes,
     level_note,
     number_cells,
     verdict_name,
@@ -24,13 +26,16 @@ _MAX_FLIPS = 20  # of a check, each way
 _NO_XML = re.compile("[\ufffe\uffff]")  # beside the control characters
 
 
-def to_junit(report: GateReport) -> str:
+def to_junit(report: GateReport, *, sides: Sequence[Side] = ()) -> str:
     """JUnit XML with a test case for each check.
 
+    ``sides`` are the baseline and the candidate: with them the case of a judge's metric says how
+    far its judges speak for people.
     A regression is a failure, what is not comparable an error, and what is inconclusive a failure,
     skipped or passed as the policy has it. A candidate that did not finish is an error of its own.
     """
-    cases = [_case(report, found) for found in report.checks]
+    marks = check_marks(report, sides)
+    cases = [_case(report, found, mark) for found, mark in zip(report.checks, marks, strict=True)]
     if report.candidate.status != "complete":
         case = ET.Element("testcase", classname=_xml(report.gate), name="the run is complete")
         _add(case, "error", "incomplete", f"the run is {report.candidate.status}")
@@ -45,17 +50,21 @@ def to_junit(report: GateReport) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def to_markdown(report: GateReport) -> str:
-    """Markdown for a comment: the verdict, a table of the checks, and which examples flipped."""
-    return "\n".join(_markdown_lines(report)) + "\n"
+def to_markdown(report: GateReport, *, sides: Sequence[Side] = ()) -> str:
+    """Markdown for a comment: the verdict, a table of the checks, and which examples flipped.
+
+    ``sides`` as in ``to_junit``.
+    """
+    return "\n".join(_markdown_lines(report, sides)) + "\n"
 
 
-def _case(report: GateReport, found: CheckResult) -> ET.Element:
+def _case(report: GateReport, found: CheckResult, mark: str) -> ET.Element:
     case = ET.Element("testcase", classname=_xml(report.gate), name=_xml(check_name(found)))
     names = ("n", "baseline", "candidate", "difference", "bounds", "margin", "mde")
     numbers = zip(names, number_cells(found), strict=True)
     named = [f"{name}: {cell}" for name, cell in numbers]
-    text = "\n".join(found.differences or [found.detail, *named])
+    judged = [f"judge: {mark}"] if mark else []
+    text = "\n".join(found.differences or [found.detail, *named, *judged])
     tag = {
         Verdict.REGRESSION: "failure",
         Verdict.NOT_COMPARABLE: "error",
@@ -81,18 +90,21 @@ def _xml(text: str) -> str:
     return _NO_XML.sub("\ufffd", visible(text))
 
 
-def _markdown_lines(report: GateReport) -> Iterator[str]:
+def _markdown_lines(report: GateReport, sides: Sequence[Side]) -> Iterator[str]:
     yield f"### Gate {markdown(report.gate)}: {verdict_name(report.verdict)}"
     yield ""
     yield f"| Check | {' | '.join(COLUMNS)} | Verdict |"
     yield f"|---|{'---:|' * len(COLUMNS)}---|"
-    for found in report.checks:
+    for found, mark in zip(report.checks, check_marks(report, sides), strict=True):
+        name = f"{check_name(found)} {mark}".rstrip()
         verdict = f"**{verdict_name(found.verdict)}**"
-        yield f"| {' | '.join([markdown(check_name(found)), *number_cells(found), verdict])} |"
+        yield f"| {' | '.join([markdown(name), *number_cells(found), verdict])} |"
     yield ""
     for name, side in (("A", report.baseline), ("B", report.candidate)):
         yield f"- {name}: {_code(side.model)}, run {_code(side.id)}"
     yield f"- {level_note(report)}"
+    for note in judge_notes(report, sides):
+        yield f"- {_code(note)}"
     for found in report.checks:
         # what differs is quoted from the runs; the other sentences are our own
         is_quoted = found.verdict is Verdict.NOT_COMPARABLE

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from evalkit.compare import Side
 from evalkit.gate import CheckResult, GateReport, Verdict
+from evalkit.report.compared import compared_marks, compared_notes
 from evalkit.report.escape import plain
 from evalkit.report.numerals import (
     DASH,
@@ -20,6 +22,7 @@ from evalkit.report.numerals import (
     format_value,
     unit_of,
 )
+from evalkit.report.text import mark_text
 
 COLUMNS = ("n", "A", "B", "Difference", "Bounds", "Margin", "MDE")
 
@@ -66,26 +69,35 @@ def number_cells(found: CheckResult) -> list[str]:
     ]
 
 
-def verdicts_table(report: GateReport) -> Table:
-    """A line for each check."""
+def verdicts_table(report: GateReport, *, sides: Sequence[Side] = ()) -> Table:
+    """A line for each check.
+
+    ``sides`` are the baseline and the candidate: with them the check of a judge's metric has the
+    standing of its judges beside its name.
+    """
+    marks = check_marks(report, sides)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("Check")
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Verdict", no_wrap=True)
-    for found in report.checks:
+    for found, mark in zip(report.checks, marks, strict=True):
         arrow = "" if found.higher_is_better else " ↓"
         table.add_row(
-            Text(plain(check_name(found)) + arrow),
+            Text(plain(check_name(found)) + arrow).append_text(mark_text(mark)),
             *(Text(cell) for cell in number_cells(found)),
             Text(verdict_name(found.verdict), style=_STYLES[found.verdict]),
         )
     return table
 
 
-def verdict_lines(report: GateReport) -> Iterator[str]:
-    """What the table shows, why each check has its verdict, and last the verdict of the whole."""
+def verdict_lines(report: GateReport, *, sides: Sequence[Side] = ()) -> Iterator[str]:
+    """What the table shows, why each check has its verdict, and last the verdict of the whole.
+
+    ``sides`` as in ``verdicts_table``: what is known of the judges is said of each.
+    """
     yield from _legend(report)
+    yield from map(plain, judge_notes(report, sides))
     yield ""
     for found in report.checks:
         yield f"{plain(check_name(found))}: {verdict_name(found.verdict)}: {plain(found.detail)}"
@@ -95,6 +107,21 @@ def verdict_lines(report: GateReport) -> Iterator[str]:
         if one.n_found and not one.is_expired:
             yield plain(f"left out until {one.until}: {one.name}: {one.reason}")
     yield f"gate {plain(report.gate)}: {verdict_name(report.verdict)}"
+
+
+def check_marks(report: GateReport, sides: Sequence[Side]) -> list[str]:
+    """The mark of each check: how far the judges of its metric speak for people; "" for others."""
+    marks = compared_marks(sides, _checked(report))
+    return [marks.get((found.check.task, found.check.metric), "") for found in report.checks]
+
+
+def judge_notes(report: GateReport, sides: Sequence[Side]) -> list[str]:
+    """What is known of the judges of the checks' metrics, a line each."""
+    return compared_notes(zip("AB", sides, strict=False), _checked(report))
+
+
+def _checked(report: GateReport) -> list[tuple[str, str]]:
+    return [(found.check.task, found.check.metric) for found in report.checks]
 
 
 def level_note(report: GateReport) -> str:

@@ -6,22 +6,35 @@ makes them harmless for the place (see ``escape``). Numbers come with their read
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from evalkit.record import GroupResult, MetricResult, Metrics, RunRecord, RunStatus, TaskResult
+from evalkit.record import GroupResult, MetricResult, Metrics, RunRecord, RunStatus
+from evalkit.report.facts import (
+    Fact,
+    dataset_facts,
+    prompt_template,
+    run_facts,
+    settings_facts,
+)
+from evalkit.report.judges import JudgeView, judge_views, metrics_of_rubric
 from evalkit.report.numerals import (
-    DASH,
     Unit,
     format_count,
     format_level,
     format_range,
-    format_seconds,
     format_value,
     unit_of,
+)
+from evalkit.report.standing import (
+    CALIBRATED,
+    Standing,
+    StandingNote,
+    standing_notes,
+    standing_of,
+    standing_of_parts,
 )
 from evalkit.types import Estimate
 
@@ -35,14 +48,6 @@ _STATUS_NOTES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """A name and what it is, both to be read."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricRow:
     """One number of a run with all that qualifies it; the texts are in ``unit``."""
 
@@ -51,15 +56,31 @@ class MetricRow:
     group: str | None  # the group that a task is shown under
     metric: str
     unit: Unit
-    higher_is_better: bool
-    signature: str
-    estimate: Estimate
+    result: MetricResult  # as the record has it
     value: str  # "47.5 %"
     interval: str  # "43.1 – 52.0"
     level: str  # "95 %"
     n: str  # examples scored, "1,319"
     failures: str  # "3 errors, 1 abstained"; "0" when there are none
     bounds: str  # if everything missing were wrong, or right; "" when nothing is missing
+    standing: Standing  # of a judge's number
+    raw: str  # where a calibration corrected it: what the judge alone gives; else ""
+    labels_only: str  # and what people's labels alone give
+
+    @property
+    def estimate(self) -> Estimate:
+        """The numbers behind the texts."""
+        return self.result.estimate
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Which way the metric is meant."""
+        return self.result.higher_is_better
+
+    @property
+    def signature(self) -> str:
+        """What decides its value."""
+        return self.result.signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +121,7 @@ class TaskView:
     settings: tuple[Fact, ...]
     dataset: tuple[Fact, ...]
     warnings: tuple[str, ...]
+    judges: tuple[JudgeView, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,16 +151,16 @@ def build_view(record: RunRecord) -> RunView:
     headline: list[MetricRow] = []
     shown: set[str] = set()
     for name, group in record.groups.items():
-        group_rows = _rows("group", name, None, group.metrics)
+        group_rows = list(_group_rows(name, group, record))
         rows += group_rows
         headline += group_rows
         for member in _members(group, record, shown):
             rows += by_name[member].metrics
-            headline += by_name[member].metrics[:1]
+            headline += _headline(by_name[member])
     for task in tasks:
         if task.name not in shown:
             rows += task.metrics
-            headline += task.metrics[:1]
+            headline += _headline(task)
     return RunView(
         id=record.id,
         status=record.status,
@@ -151,7 +173,7 @@ def build_view(record: RunRecord) -> RunView:
         rows=tuple(rows),
         headline=tuple(headline),
         tasks=tasks,
-        facts=_run_facts(record),
+        facts=run_facts(record),
         warnings=tuple(_warnings(tasks)),
     )
 
@@ -160,6 +182,20 @@ def interval_header(rows: Sequence[MetricRow]) -> str:
     """The heading of a column of intervals: their level, when they share one."""
     levels = {row.level for row in rows}
     return f"{levels.pop()} interval" if len(levels) == 1 else "Interval"
+
+
+def notes_of(rows: Sequence[MetricRow]) -> tuple[StandingNote, ...]:
+    """What is known of the judges behind some numbers, each thing once."""
+    return standing_notes((row.metric, row.standing) for row in rows)
+
+
+def _headline(task: TaskView) -> Iterator[MetricRow]:
+    """The first metric of a task that is no judge's, and of each rubric the whole."""
+    yield from [row for row in task.metrics if not row.standing.word][:1]
+    for judge in task.judges:
+        names = metrics_of_rubric(judge.rubric, [row.metric for row in task.metrics])
+        chosen = judge.rubric if judge.rubric in names else next(iter(names), None)
+        yield from (row for row in task.metrics if row.metric == chosen)
 
 
 def _reading_order(record: RunRecord) -> list[str]:
@@ -192,10 +228,11 @@ def _task_view(name: str, record: RunRecord) -> TaskView:
         slices=tuple(
             _slice_table(field, name, group, by_value) for field, by_value in task.slices.items()
         ),
-        template=_template(task.spec),
-        settings=_settings(task),
-        dataset=_dataset(task),
+        template=prompt_template(task.spec),
+        settings=settings_facts(task),
+        dataset=dataset_facts(task),
         warnings=task.warnings,
+        judges=judge_views(task),
     )
 
 
@@ -224,28 +261,54 @@ def _rows(scope: Scope, name: str, group: str | None, metrics: Metrics) -> tuple
     return tuple(_row(scope, name, group, metric, result) for metric, result in metrics.items())
 
 
+def _group_rows(name: str, group: GroupResult, record: RunRecord) -> Iterator[MetricRow]:
+    """The numbers of a group; a mean over tasks is worth what the weakest of them is."""
+    tasks = [record.tasks[task] for task in group.tasks if task in record.tasks]
+    for metric, result in group.metrics.items():
+        known = standing_of_parts(metric, tasks)
+        if result.judged:
+            known = replace(known, word=result.judged.status, note=result.judged.note)
+        yield _row("group", name, None, metric, result, known)
+
+
 def _row(
-    scope: Scope, name: str, group: str | None, metric: str, result: MetricResult
+    scope: Scope,
+    name: str,
+    group: str | None,
+    metric: str,
+    result: MetricResult,
+    known: Standing | None = None,
 ) -> MetricRow:
-    estimate = result.estimate
-    unit = unit_of(metric, estimate.method)
-    missing = estimate.n_error + estimate.n_abstained
+    estimate, judged = result.estimate, result.judged
+    known = known or standing_of(result)
+    # a rubric may have the name of a metric whose unit is known, but its scale is its own
+    unit: Unit = "number" if known.word else unit_of(metric, estimate.method)
+    is_corrected = judged is not None and judged.status == CALIBRATED
     return MetricRow(
         scope=scope,
         name=name,
         group=group,
         metric=metric,
         unit=unit,
-        higher_is_better=result.higher_is_better,
-        signature=result.signature,
-        estimate=estimate,
+        result=result,
         value=format_value(estimate.value, unit),
         interval=format_range(estimate.low, estimate.high, unit),
         level=format_level(estimate.level),
         n=format_count(estimate.n_scored),
         failures=_failures(estimate),
-        bounds=_bounds(estimate, unit) if missing else "",
+        bounds=_bounds(estimate, unit) if estimate.n_error + estimate.n_abstained else "",
+        standing=known,
+        raw=_alone(judged.raw) if judged and is_corrected else "",
+        labels_only=_beside(*judged.labels_only) if judged and judged.labels_only else "",
     )
+
+
+def _alone(found: Estimate) -> str:
+    return _beside(found.value, found.low, found.high)
+
+
+def _beside(value: float, low: float, high: float) -> str:
+    return f"{format_value(value, 'number')} ({format_range(low, high, 'number')})"
 
 
 def _failures(estimate: Estimate) -> str:
@@ -264,67 +327,6 @@ def _bounds(estimate: Estimate, unit: Unit) -> str:
     )
 
 
-_PROMPT_KEYS = ("system", "prompt", "messages", "prefill")
-_ELSEWHERE = frozenset(
-    {*_PROMPT_KEYS, "task", "group", "version", "description", "dataset", "num_fewshot", "repeats"}
-)
-
-
-def _template(spec: Mapping[str, Any]) -> str:
-    """The prompt's template: one text, or the turns of a chat with their roles."""
-    parts = []
-    system, prompt, prefill = spec.get("system"), spec.get("prompt"), spec.get("prefill")
-    if system:
-        parts.append(f"[system]\n{system}")
-    for turn in spec.get("messages") or ():
-        parts.append(f"[{turn.get('role', '')}]\n{turn.get('content', '')}")
-    if prompt is not None:
-        parts.append(str(prompt) if not parts else f"[prompt]\n{prompt}")
-    if prefill:
-        parts.append(f"[answer opens with]\n{prefill}")
-    return "\n\n".join(parts)
-
-
-def _settings(task: TaskResult) -> tuple[Fact, ...]:
-    facts = [
-        Fact(name="few-shot examples", text=str(task.num_fewshot)),
-        Fact(name="repeats", text=str(task.repeats)),
-    ]
-    rest = {key: value for key, value in task.spec.items() if key not in _ELSEWHERE}
-    facts += _flatten(rest)
-    facts.append(Fact(name="task file sha256", text=task.spec_sha256))
-    return tuple(facts)
-
-
-def _dataset(task: TaskResult) -> tuple[Fact, ...]:
-    facts = [Fact(name="examples run", text=format_count(task.n_examples))]
-    facts += _flatten(task.dataset)
-    facts.append(Fact(name="examples sha256", text=task.dataset_sha256))
-    return tuple(facts)
-
-
-def _run_facts(record: RunRecord) -> tuple[Fact, ...]:
-    model = record.model
-    exact = (
-        "yes: results do not depend on batch, order or cache"
-        if model.exact
-        else "no: results may depend on batch, order or cache"
-    )
-    facts = [
-        Fact(name="model", text=model.spec),
-        Fact(name="fingerprint", text=model.fingerprint or DASH),
-        Fact(name="data type", text=model.dtype or DASH),
-        Fact(name="exact", text=exact),
-        *_flatten(model.settings, "model"),
-        Fact(name="seed", text=str(record.seed)),
-        Fact(name="evalkit", text=record.evalkit),
-        Fact(name="created", text=record.created),
-    ]
-    for part in (record.environment, record.usage, record.timing):
-        facts += [replace(fact, name=_readable(fact.name)) for fact in _flatten(part)]
-    return tuple(facts)
-
-
 def _warnings(tasks: Sequence[TaskView]) -> Iterator[str]:
     for task in tasks:
         for warning in task.warnings:
@@ -336,44 +338,3 @@ def _warnings(tasks: Sequence[TaskView]) -> Iterator[str]:
                 f"{task.name}: {format_count(worst)} of {format_count(task.n_examples)} examples "
                 "got no answer; they are in no score"
             )
-
-
-def _readable(key: str) -> str:
-    """A key of the record as words: ``n_prompt_tokens`` is the prompt tokens."""
-    return key.removeprefix("n_").removeprefix("packages.").replace("_", " ")
-
-
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> list[Fact]:
-    """Nested settings as facts, their keys joined by dots; what is empty is left out."""
-    facts: list[Fact] = []
-    for key, value in data.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, Mapping):
-            facts += _flatten(value, name)
-        elif value is not None and value != "" and value != [] and value != ():
-            facts.append(_fact(name, value))
-    return facts
-
-
-def _fact(name: str, value: Any) -> Fact:
-    if name.endswith("_s") and isinstance(value, int | float):
-        return Fact(name=name.removesuffix("_s"), text=format_seconds(float(value)))
-    return Fact(name=name, text=_text(value))
-
-
-def _text(value: Any) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return format_count(value)
-        case float():
-            return f"{value:.6g}" if math.isfinite(value) else DASH
-        case list() | tuple():
-            return ", ".join(_text(item) for item in value)
-        case Mapping():
-            return ", ".join(f"{key}: {_text(item)}" for key, item in value.items())
-        case str():
-            # A stop string such as "\n" would be invisible as it is.
-            return repr(value) if value != value.strip() else value
-    return str(value)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from judged_records import hostile_judged_record, judged_record
 from report_records import hostile_record, small_record, text_row
 
 from evalkit.record import RunRecord
@@ -43,8 +44,12 @@ class Rendered:
     console: list[str]
 
 
-def rendered(run: RunRecord, folder: Path, *, javascript: bool = True) -> Rendered:
+def rendered(
+    run: RunRecord, folder: Path, *, javascript: bool = True, opened: bool = False
+) -> Rendered:
     write_report([run], folder / "report.html")
+    if opened:
+        open_all(folder / "report.html")
     profile = folder / "profile" / "Default"
     profile.mkdir(parents=True)
     settings = {"default_content_setting_values": {"javascript": 1 if javascript else 2}}
@@ -62,6 +67,16 @@ def rendered(run: RunRecord, folder: Path, *, javascript: bool = True) -> Render
         dom=re.sub(r"<noscript>.*?</noscript>", "", done.stdout.decode(), flags=re.DOTALL),
         console=[line for line in messages if "CONSOLE" in line],
     )
+
+
+def open_all(page: Path) -> None:
+    """Make the page's own script open every example that it lists."""
+    text = page.read_text(encoding="utf-8")
+    policy = re.search(r"<meta http-equiv[^>]*>", text)
+    assert policy is not None
+    click = "for (const s of document.querySelectorAll('.example > summary')) s.click();"
+    text = text.replace(policy.group(), "")
+    page.write_text(text.replace("</body>", f"<script>{click}</script></body>"), encoding="utf-8")
 
 
 def test_the_script_lists_every_example_without_a_complaint(tmp_path: Path) -> None:
@@ -91,3 +106,22 @@ def test_hostile_text_runs_nothing_in_a_browser(tmp_path: Path) -> None:
     assert page.console == []
     assert "<img" not in page.dom
     assert "<title>owned" not in page.dom
+
+
+def test_the_script_shows_what_judges_said(tmp_path: Path) -> None:
+    page = rendered(judged_record(), tmp_path, opened=True)
+    assert page.console == []
+    assert page.dom.count('<section class="opinions">') == 4
+    assert page.dom.count('<div class="opinion">') == 8  # two of them members of a panel
+    assert "The 2 judges of the panel" in page.dom
+    assert "disagree: the order matters" in page.dom
+    assert page.dom.count(">likeliest<") == 4  # three grades, and the member that is sure
+
+
+def test_hostile_reasons_of_a_judge_run_nothing(tmp_path: Path) -> None:
+    text = "</pre><img src=x onerror=\"document.title='owned'\"><script>document.title='owned'"
+    page = rendered(hostile_judged_record(text), tmp_path, opened=True)
+    assert page.console == []
+    assert "<img" not in page.dom
+    assert "<title>owned" not in page.dom
+    assert page.dom.count('<div class="opinion">') == 6
