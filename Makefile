@@ -34,7 +34,7 @@ types: $(VENV)/.installed ## Check types
 	$(BIN)/mypy
 
 unit: model ## Run the tests and the doctests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 format: $(VENV)/.installed ## Format the code, and mend what ruff can mend
 	$(BIN)/ruff check --fix

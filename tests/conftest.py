@@ -27,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     # Before any test module is imported: the Hub's client reads it once, at import.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Workers share the processors: two that both compute on all of them wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     # The same examples each time: a red suite is red for everybody.
     hypothesis.settings.register_profile("evalkit", derandomize=True, deadline=None)
     hypothesis.settings.load_profile("evalkit")
