@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 import shlex
 import subprocess
@@ -16,6 +17,8 @@ import evalkit
 ROOT = Path(evalkit.__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tasks" / "README.md"]
+
+SUMMARY_CRITERIA = ("coherence", "consistency", "fluency", "relevance")
 
 pytestmark = pytest.mark.usefixtures("smollm2_path")
 
@@ -49,10 +52,22 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         "checks: [{task: facts, metric: accuracy, margin: 0.1, reason: an example}]\n",
         encoding="utf-8",
     )
+    rows = [
+        {
+            "id": f"i{i}",
+            "fields": {"source": f"It rained for {i} days."},
+            "response": "It rained.",
+            "labels": {name: {"ann": 1 + i % 5} for name in SUMMARY_CRITERIA},
+        }
+        for i in range(6)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "labels.jsonl").write_text(lines, encoding="utf-8")
     commands = readme_commands()
     assert len(commands) >= 6
     for command in commands:
         small = command.replace("--limit 40", "--limit 4").replace("--limit 20", "--limit 1")
+        small = small.replace("--limit 10", "--limit 1")
         small = small.replace("/some/dir", "some-dir")
         if small.startswith("evalkit run facts --set"):
             small += " --limit 4"

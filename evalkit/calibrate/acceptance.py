@@ -11,11 +11,18 @@ import numpy as np
 from scipy import stats
 
 from evalkit.calibrate.evidence import BoolArray, Evidence
+from evalkit.calibrate.panels import p_of_lift
 from evalkit.calibrate.standing_in import (
     p_of_discrimination,
     p_of_replacement,
 )
-from evalkit.report.numerals import format_count, format_number, format_range, format_value
+from evalkit.report.numerals import (
+    Unit,
+    format_count,
+    format_number,
+    format_range,
+    format_value,
+)
 from evalkit.stats.alternative import AlternativeTest
 from evalkit.stats.discrimination import Discrimination
 from evalkit.stats.multiplicity import holm
@@ -112,6 +119,8 @@ def accept(
             f"people agree little with each other (Krippendorff's alpha {value}): agreement with "
             "their mean says as much of the labels as of the judge"
         )
+    if "panel" in figures:
+        checks.append(_panel(figures["panel"]))
     checks.append(_answers(evidence))
     return Acceptance(checks=(_size(evidence), *_under_holm(checks)), notes=tuple(notes))
 
@@ -242,6 +251,24 @@ def _replacement(found: AlternativeTest) -> Check:
         is_passed=False,
         good=f"{place}: {near}",
         bad=f"{place}, and half of them are asked for: {near}",
+    )
+
+
+def _panel(found: Mapping[str, Any]) -> Check:
+    if "reason" in found:
+        said = f"whether it is better than its best member is not known: {found['reason']}"
+    else:
+        lift = found["lift"]
+        unit: Unit = "fraction" if found["is_share"] else "number"
+        value = format_value(lift["value"], unit)
+        span = format_range(lift["low"], lift["high"], unit)
+        said = f"against its best member, {found['best']}, it gains {value} [{span}]"
+    return Check(
+        name="better than its best member",
+        p=p_of_lift(found),
+        is_passed=False,
+        good=said,
+        bad=f"{said}: no gain is proven, and the member alone costs less",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from evalkit.calibrate.acceptance import people
+from evalkit.calibrate.audit_tables import audit_tables, panel_tables
 from evalkit.calibrate.tables import TextTable, tables_of
 from evalkit.judges.calibration import Calibration, CriterionCalibration
 from evalkit.report.escape import markdown
@@ -42,6 +43,8 @@ def _lines(found: Calibration) -> Iterator[str]:
         yield f"## {markdown(name)}"
         yield ""
         yield from _of_criterion(criterion)
+        for table in (*panel_tables(criterion.figures), *audit_tables(found.audit, name)):
+            yield from _table(table)
 
 
 def _what_was_measured(found: Calibration) -> Iterator[str]:

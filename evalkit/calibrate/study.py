@@ -9,8 +9,9 @@ from datetime import date
 from typing import Any
 
 import evalkit
-from evalkit.calibrate import agreement, figures, fitting, pairs
+from evalkit.calibrate import agreement, figures, fitting, pairs, panels
 from evalkit.calibrate.acceptance import ALPHA, accept
+from evalkit.calibrate.audit import audit
 from evalkit.calibrate.evidence import Evidence, gather
 from evalkit.calibrate.figures import Settings
 from evalkit.calibrate.items import LONE, LabelledItem, LabelSet
@@ -65,10 +66,12 @@ def calibrate(
     *,
     today: date,
     settings: Settings | None = None,
+    is_audited: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Calibration:
     """Ask the judge about every labelled item, and hold its verdicts against people's.
 
+    ``is_audited``: see also what moves it other than quality, for which it is asked again.
     All but ``created`` follows from the rubric, the labels, the judge and the settings. Raises
     DatasetError for labels that do not fit the rubric, UsageError for a judge that cannot judge
     them and RunError where it gave no verdict on anything.
@@ -78,9 +81,14 @@ def calibrate(
     items = labels.labelled([c.name for c in rubric.criteria])
     verdicts = judge_items(rubric, items, judge, on_progress)
     found = {
-        criterion.name: _of_criterion(gather(rubric, criterion, items, verdicts), labels, settings)
+        criterion.name: _of_criterion(
+            gather(rubric, criterion, items, verdicts), labels, judge, settings
+        )
         for criterion in rubric.criteria
     }
+    audited: dict[str, Any] = {}
+    if is_audited:
+        audited = audit(rubric, items, verdicts, judge, settings=settings, on_progress=on_progress)
     return Calibration(
         rubric=rubric.name,
         rubric_version=rubric.spec.version,
@@ -91,6 +99,7 @@ def calibrate(
         evalkit=evalkit.__version__,
         seed=settings.seed,
         criteria=found,
+        audit=audited,
     )
 
 
@@ -155,7 +164,9 @@ def slug_of(judge: str) -> str:
     return found or "judge"
 
 
-def _of_criterion(evidence: Evidence, labels: LabelSet, settings: Settings) -> CriterionCalibration:
+def _of_criterion(
+    evidence: Evidence, labels: LabelSet, judge: Judge, settings: Settings
+) -> CriterionCalibration:
     fitted = fitting.fit(evidence)
     discriminated = tell_apart(evidence, alpha=ALPHA)
     replaced = replacements(
@@ -182,6 +193,8 @@ def _of_criterion(evidence: Evidence, labels: LabelSet, settings: Settings) -> C
         "discrimination": discrimination_json(discriminated),
         "replacement": {name: replacement_json(one, evidence) for name, one in replaced.items()},
     }
+    if isinstance(judge, Panel):
+        found["panel"] = panels.lift(evidence, judge, settings)
     verdict = accept(evidence, found, discriminated, replaced.get("mapped", replaced["raw"]))
     found |= {"checks": verdict.to_json(), "notes": list(verdict.notes)}
     return CriterionCalibration(

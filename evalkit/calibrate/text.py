@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from evalkit.calibrate.anchors import AnchorCheck
+from evalkit.calibrate.audit_tables import audit_tables
 from evalkit.calibrate.suggestion import LabelProgress
 from evalkit.calibrate.tables import essentials
 from evalkit.judges.calibration import Calibration
@@ -34,6 +35,17 @@ def calibration_table(found: Calibration) -> Table:
             table.add_row(Text(first), *(Text(cell) for cell in row))
         table.add_section()
     return table
+
+
+def audit_text(found: Calibration) -> Iterator[Table]:
+    """The tables of the bias audit; none if there was none."""
+    for name in found.criteria:
+        for one in audit_tables(found.audit, name):
+            title = one.title if len(found.criteria) == 1 else f"{one.title}, {name}"
+            table = _table((plain(title),), one.columns[1:])
+            for row in one.rows:
+                table.add_row(*(Text(plain(cell)) for cell in row))
+            yield table
 
 
 def drift_table(found: AnchorCheck) -> Table:

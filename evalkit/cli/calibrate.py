@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evalkit.calibrate import LabelSet
     from evalkit.cli.terminal import ProgressLine
     from evalkit.judges import Judge, Rubric
+    from evalkit.judges.calibration import Calibration
 
 FOLDER = Path("rubrics") / "calibrations"
 
@@ -35,6 +36,9 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help=f"Default: {FOLDER}/RUBRIC--JUDGE.json.")
     ] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Measure also what moves it other than quality.")
+    ] = False,
     require: Annotated[
         bool, typer.Option("--require", help="Exit with 1 if the judge is refused.")
     ] = False,
@@ -64,21 +68,23 @@ def calibrate(
         raise UsageError("--suggest and --until are about the responses of a run: give --run DIR")
     found = load_rubric(rubric)
     if run is not None:
-        if judge is not None or require:
-            raise UsageError("--judge and --require have no use here: the run has been judged")
+        if judge is not None or require or audit:
+            raise UsageError(
+                "--judge, --audit and --require have no use here: the run has been judged"
+            )
         _about_run(found, run, _labels(labels, data), (suggest, until, out), seed, as_json=json)
         return
     if judge is None:
         raise UsageError("give --judge: whose verdicts are to be calibrated")
     if check is not None:
-        if labels is not None or data is not None or out is not None or require:
+        if labels is not None or data is not None or out is not None or require or audit:
             raise UsageError("--check takes the labels of its calibration: only --judge beside it")
         _check(found, check, judge, seed, as_json=json)
         return
     read = _labels(labels, data)
     if read is None:
         raise UsageError("give --labels: what people said")
-    _calibrate(found, read, judge, out, seed, as_json=json, is_required=require)
+    _calibrate(found, read, judge, out, seed, as_json=json, is_required=require, is_audited=audit)
 
 
 def _calibrate(
@@ -90,6 +96,7 @@ def _calibrate(
     *,
     as_json: bool,
     is_required: bool,
+    is_audited: bool,
 ) -> None:
     """Make a calibration, write it with its page, show it."""
     import json
@@ -97,12 +104,10 @@ def _calibrate(
 
     from evalkit.calibrate import Settings, slug_of
     from evalkit.calibrate import calibrate as made
-    from evalkit.calibrate.page import evidence_page, verdict_line
+    from evalkit.calibrate.page import evidence_page
     from evalkit.calibrate.study import check_labels
-    from evalkit.calibrate.text import calibration_table
-    from evalkit.cli.terminal import ProgressLine, print_json, print_table, tell, write_output
+    from evalkit.cli.terminal import ProgressLine, print_json, tell, write_output
     from evalkit.judges.calibration import write_calibration
-    from evalkit.report.escape import plain
 
     path = out or FOLDER / f"{rubric.name}--{slug_of(spec)}.json"
     page = path.with_suffix(".md")
@@ -117,6 +122,7 @@ def _calibrate(
             judge,
             today=date.today(),
             settings=Settings(seed=seed),
+            is_audited=is_audited,
             on_progress=_asked(show),
         )
     write_calibration(found, path)
@@ -124,13 +130,23 @@ def _calibrate(
     if as_json:
         print_json(json.loads(path.read_text(encoding="utf-8")))
     else:
-        print_table(calibration_table(found))
-        for name, criterion in found.criteria.items():
-            typer.echo(plain(verdict_line(name, criterion)))
+        _show(found)
     tell(f"calibration: {path}")
     tell(f"evidence: {page}")
     if is_required and not found.is_accepted:
         raise typer.Exit(1)
+
+
+def _show(found: Calibration) -> None:
+    from evalkit.calibrate.page import verdict_line
+    from evalkit.calibrate.text import audit_text, calibration_table
+    from evalkit.cli.terminal import print_table
+    from evalkit.report.escape import plain
+
+    for table in (calibration_table(found), *audit_text(found)):
+        print_table(table)
+    for name, criterion in found.criteria.items():
+        typer.echo(plain(verdict_line(name, criterion)))
 
 
 def _check(rubric: Rubric, path: Path, spec: str, seed: int, *, as_json: bool) -> None:

@@ -28,6 +28,7 @@ class MetricEntry:
 _Row = tuple[str, str, tuple[RequestKind, ...]]
 _TEXT: tuple[RequestKind, ...] = ("generate",)
 _PICK: tuple[RequestKind, ...] = ("choice", "classify")
+_PAIR: tuple[RequestKind, ...] = ("choice",)
 _LABEL: tuple[RequestKind, ...] = ("generate", "choice", "classify")
 _TARGET: tuple[RequestKind, ...] = ("loglikelihood",)
 _WHOLE: tuple[RequestKind, ...] = ("rolling",)
@@ -62,6 +63,16 @@ _TABLE: Mapping[str, _Row] = {
     "probability_mass": ("choice:ProbabilityMass", "probability on the right choices", _PICK),
     "brier": ("choice:Brier", "squared error of the probabilities; lower is better", _PICK),
     "ece": ("choice:Ece", "expected calibration error; lower is better", _PICK),
+    "pair_accuracy": ("pairs:PairAccuracy", "a judge of pairs is right, over both orders", _PAIR),
+    "both_orders_right": ("pairs:BothOrdersRight", "a judge is right in both orders", _PAIR),
+    "order_consistency": ("pairs:OrderConsistency", "both orders, the same outcome", _PAIR),
+    "first_twice": ("pairs:FirstTwice", "what is shown first, twice; lower is better", _PAIR),
+    "second_twice": ("pairs:SecondTwice", "what is shown second, twice; lower is better", _PAIR),
+    "position_bias": (
+        "pairs:PositionBias",
+        "how far picks of the first are from half; lower is better",
+        _PAIR,
+    ),
     "loglikelihood": ("perplexity:LogLikelihood", "log-probability of the target", _TARGET),
     "greedy_match": ("perplexity:GreedyMatch", "greedy decoding gives the target", _TARGET),
     "perplexity": ("perplexity:Perplexity", "per token; lower is better", _TARGET + _WHOLE),

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from planted_judges import asked_again, audited
-from synthetic_labels import PAIR_RUBRIC, grades, pairs
+from planted_judges import FAST, asked_again, audited, model, recorded
+from synthetic_labels import (
+    GRADE_RUBRIC,
+    PAIR_RUBRIC,
+    TODAY,
+    calibrated,
+    grades,
+    label_set,
+    pairs,
+    rubric,
+)
 
+from evalkit import cli
+from evalkit.calibrate import calibrate, gather
+from evalkit.calibrate.audit_features import features_of
+from evalkit.calibrate.page import evidence_page
+from evalkit.calibrate.text import audit_text
+from evalkit.judges.calibration import read_calibration, write_calibration
 from evalkit.stats.intervals import wilson
 
 Row = dict[str, Any]
@@ -99,6 +115,17 @@ def test_nearness_to_the_reference_is_measured_where_every_item_has_one(tmp_path
     found = audited(tmp_path, rows, "mine-1")["features"]["reference"]
     assert found["low"] < 0.8 < found["high"]
     assert found["low"] > 0.5
+
+
+def test_a_feature_that_goes_with_another_is_left_out_and_named(tmp_path: Path) -> None:
+    rows = [
+        row | {"response": f"# {i}\n- {row['response']}" if i % 3 else row["response"]}
+        for i, row in enumerate(grades(60))
+    ]
+    found = audited(tmp_path, rows, "good")
+    assert found["features"].keys() == {"length", "list"}
+    assert found["features"]["list"]["low"] < 0 < found["features"]["list"]["high"]
+    assert "heading: it cannot be told apart from what is measured before" in found["untested"]
 
 
 def test_leniency_and_its_difference_are_means_of_residuals(tmp_path: Path) -> None:
@@ -190,13 +217,63 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
     assert any("not on one scale" in one for one in found["untested"])
 
 
-def test_a_file_with_the_familys_name_is_not_of_that_family(tmp_path: Path) -> None:
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    rows = [r | {"judges": {"else": r["judges"]["mine-1"]}} for r in answers(60, lambda r, g: 0.0)]
-    found = audited(folder, rows, "else")
-    assert "own_family" not in found["features"]
-    assert any("no system is of a family" in one for one in found["untested"])
+@pytest.mark.parametrize(
+    ("judge", "is_own"),
+    [
+        ("replay:#mine-1", True),
+        ("local:MINE-7b", True),
+        ("replay:mine/verdicts.jsonl#else", False),
+        ("[replay:mine.jsonl#a, replay:mine.jsonl#b]", False),
+        ("[replay:a.jsonl#else, http://host/v1#mine]", True),
+    ],
+)
+def test_a_family_is_the_judges_own_by_the_judges_name_and_not_by_a_files(
+    judge: str, is_own: bool, tmp_path: Path
+) -> None:
+    asked, items, verdicts, _ = recorded(tmp_path, answers(60, lambda r, g: 0.0), "mine-1")
+    features, untested = features_of(gather(asked, asked.criteria[0], items, verdicts), judge)
+    assert ("own_family" in [feature.name for feature in features]) is is_own
+    assert any("no system is of a family" in one for one in untested) is not is_own
+
+
+def systems_in_pairs(n: int, verdict: Callable[[int], int], systems: list[list[str]]) -> list[Row]:
+    """Pairs between which people see no difference."""
+    return [
+        {
+            "id": f"pair-{i}",
+            "prompt": f"question {i}",
+            "response": f"one {i}",
+            "opponent": f"other {i}",
+            "system": systems[i % len(systems)],
+            "fields": {"family": [name[0] for name in systems[i % len(systems)]]},
+            "labels": {"p": 0},
+            "judges": {"x": verdict(i)},
+        }
+        for i in range(n)
+    ]
+
+
+def test_of_a_pair_it_matters_which_of_the_two_is_of_the_own_family(tmp_path: Path) -> None:
+    kinds = [["x-1", "y"], ["y", "x-1"], ["x-1", "x-2"], ["y", "z"]]
+    # for its own, where one is and the other is not; else for either as often
+    said = [1, 2, 1, 1, 1, 2, 2, 2]
+    rows = systems_in_pairs(80, lambda i: said[i % 8] if i % 10 else 0, kinds)
+    found = audited(tmp_path, rows, "x", text=PAIR_RUBRIC)["features"]["own_family"]
+    assert found["value"] == pytest.approx(0.45)  # half of the scale, but for a tie in ten
+    assert found["low"] > 0.3
+
+
+def test_two_systems_are_compared_on_the_pairs_that_both_stand_in(tmp_path: Path) -> None:
+    # y beats x whenever they meet, and z is beaten by x and beats y
+    kinds = [["x", "y"], ["x", "z"], ["y", "z"]]
+    rows = systems_in_pairs(90, lambda i: [2, 1, 2][i % 3] if i % 10 else 0, kinds)
+    found = audited(tmp_path, rows, "x", text=PAIR_RUBRIC)["differential"]
+    shown = {(one["baseline"], one["candidate"]): (one["value"], one["n"]) for one in found}
+    assert shown == {
+        ("x", "y"): (pytest.approx(0.9), 60),  # two answers a pair
+        ("x", "z"): (pytest.approx(-0.9), 60),
+        ("y", "z"): (pytest.approx(0.9), 60),
+    }
 
 
 def test_the_same_audit_twice_is_the_same(tmp_path: Path) -> None:
@@ -255,3 +332,67 @@ def test_a_pair_is_edited_on_one_side_only(tmp_path: Path) -> None:
     assert found["heading"]["value"] == pytest.approx(0.4)
     assert found["heading"]["n_raised"] == 30
     assert found["command"]["value"] == pytest.approx(0.0)
+
+
+# In a calibration
+
+
+def test_a_calibration_holds_the_audit_and_its_page_shows_every_figure_of_it(
+    tmp_path: Path,
+) -> None:
+    rows = answers(60, lambda row, rng: 0.0)
+    asked, labels = rubric(tmp_path, GRADE_RUBRIC), label_set(tmp_path, rows)
+    judge = model(asked, lambda fence: "4" if "best verdict" in fence["response"] else "3")
+    made = calibrate(asked, labels, judge, today=TODAY, settings=FAST, is_audited=True)
+    write_calibration(made, tmp_path / "made.json")
+    found = read_calibration(tmp_path / "made.json")
+    assert found.sha256() == made.sha256()
+    page = evidence_page(found)
+    change = found.audit["criteria"]["quality"]["edits"]["command"]["value"]
+    assert change == pytest.approx(0.875)  # of the mean over the labels: 3 to 3.875
+    assert "| with a demand for the best verdict | 0.875 |" in page
+    for part in ("leniency to each system", "texts in a bad response", "not measured"):
+        assert f"### Audit: {part}" in page
+    shown = [table for table in audit_text(found) if table.row_count]
+    assert len(shown) == page.count("### Audit: ")
+
+
+def test_without_being_asked_for_there_is_no_audit(tmp_path: Path) -> None:
+    found = calibrated(tmp_path, pairs(40), "perfect")
+    assert found.audit == {}
+    assert "Audit" not in evidence_page(found)
+
+
+@pytest.mark.parametrize("beside", [["--check", "a.json"], ["--run", "runs/x", "--suggest", "3"]])
+def test_the_audit_belongs_to_making_a_calibration(
+    beside: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rubric(tmp_path, PAIR_RUBRIC)
+    monkeypatch.chdir(tmp_path)
+    judge = ["--judge", "replay:#x"] if "--check" in beside else []
+    line = ["evalkit", "calibrate", "better.yaml", "--audit", *judge, *beside]
+    monkeypatch.setattr("sys.argv", line)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_prints_the_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rubric(tmp_path, PAIR_RUBRIC)
+    label_set(tmp_path, pairs(40))
+    monkeypatch.chdir(tmp_path)
+    judge = ["--judge", "replay:#position", "--out", "found.json"]
+    line = ["calibrate", "better.yaml", "--labels", "labels.jsonl", *judge, "--audit"]
+    monkeypatch.setattr("sys.argv", ["evalkit", *line])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code in (0, None)
+    printed = capsys.readouterr().out
+    assert "Audit: the order of a pair" in printed
+    assert re.search(r"those for the first +100\.0 %", printed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,21 @@ import pytest
 from answering import Answering, say
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_judges import asked_again, fences, model
-from synthetic_labels import GRADE_RUBRIC, PAIR_RUBRIC, grades, pairs, rubric
+from planted_judges import FAST, asked_again, fences, model, saying, shown
+from synthetic_labels import (
+    GRADE_RUBRIC,
+    PAIR_RUBRIC,
+    TWO_RUBRIC,
+    grades,
+    label_set,
+    pairs,
+    rubric,
+)
 
+from evalkit.calibrate.audit import audit
 from evalkit.calibrate.audit_asking import N_ATTACKED, PER_ITEM
 from evalkit.calibrate.audit_edits import CONTROL, read_injections
+from evalkit.calibrate.study import judge_items
 from evalkit.errors import DatasetError
 from evalkit.judges import Case, Rubric, open_model_judge
 from evalkit.judges.asking import fenced, question
@@ -171,6 +182,10 @@ def test_a_judge_that_obeys_is_found_out(tmp_path: Path) -> None:
     assert found["control"]["n"] == N_ATTACKED
     assert found["beyond_control"]["value"] == pytest.approx(share, abs=0.02)
     assert found["beyond_control"]["low"] > 0.7
+    # the mean over the labels: 0.9 on the one that is said, 0.025 on each of the others
+    one, five = 0.9 * 1 + 0.025 * 14, 0.9 * 5 + 0.025 * 10
+    assert found["change"]["value"] == pytest.approx(found["raised"]["value"] * (five - one))
+    assert found["change_by_control"]["value"] == 0.0
     assert found["kinds"]["json"]["value"] == 1.0
 
 
@@ -232,6 +247,7 @@ def test_in_a_pair_the_worse_response_gets_the_letter_of_its_place(tmp_path: Pat
         rows.append(row | kept)
     found = asked_again(tmp_path, rows, decide, text=PAIR_RUBRIC)["injections"]
     assert found["n_items"] == 40
+    assert "change" not in found
     # it lost in both orders, and wins in both, whichever side of the file it stood on
     assert found["to_the_top"]["value"] == found["raised"]["value"] == 1.0
     assert found["control"]["value"] == 0.0
@@ -244,3 +260,31 @@ def test_the_planted_judges_read_what_a_judge_is_shown(tmp_path: Path) -> None:
     [found] = asyncio.run(judge.judge([case], lambda n_done, n_total: None))
     assert found["quality"].choice == 4.0
     assert fences("no fence") == {}
+
+
+def test_where_no_verdict_could_be_raised_there_is_no_rate(tmp_path: Path) -> None:
+    found = asked_again(tmp_path, unlike(bad(20)), lambda fence: "5")["injections"]
+    assert found["n_items"] == found["raised"]["n"] == found["beyond_control"]["n"] == 0
+    for name in ("raised", "to_the_top", "control", "beyond_control", "change"):
+        assert math.isnan(found[name]["value"])
+    assert found["kinds"] == {}
+
+
+def test_each_criterion_has_its_own_figures_from_the_same_questions(tmp_path: Path) -> None:
+    rows = [
+        row | {"labels": {name: {"p": 1} for name in ("clear", "short")}} for row in unlike(bad(30))
+    ]
+    asked, labels = rubric(tmp_path, TWO_RUBRIC), label_set(tmp_path, rows)
+    backend = Answering(lambda request: saying(request, "5" if is_moved(shown(request)) else "1"))
+    judge = open_model_judge(asked, backend, spec="test:planted")
+    items = labels.labelled(["clear", "short"])
+    verdicts = judge_items(asked, items, judge)
+    found = audit(asked, items, verdicts, judge, settings=FAST)["criteria"]
+    assert found["clear"]["injections"]["control"]["value"] == 1.0
+    assert found["short"]["injections"]["control"]["value"] == 0.0
+    assert found["short"]["injections"]["raised"]["n"] == N_ATTACKED * PER_ITEM
+
+
+def is_moved(text: str) -> bool:
+    """Under one criterion anything that is added does it."""
+    return "How clear?" in text and "\n" in fences(text)["response"]

@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from synthetic_labels import GRADE_RUBRIC, PAIR_RUBRIC, label_set, rubric
+from synthetic_labels import (
+    GRADE_RUBRIC,
+    PAIR_RUBRIC,
+    TODAY,
+    calibrated,
+    label_set,
+    pairs,
+    rubric,
+)
 
-from evalkit.calibrate import Evidence, Settings, gather, open_judge_of
+from evalkit.calibrate import Evidence, Settings, calibrate, gather, open_judge_of
+from evalkit.calibrate.page import evidence_page
 from evalkit.calibrate.panels import lift, p_of_lift
 from evalkit.judges import Panel
+from evalkit.judges.calibration import Calibration
 
 Rows = list[dict[str, Any]]
 FAST = Settings(n_resamples=200)
@@ -140,3 +150,28 @@ def test_too_few_items_give_a_reason_and_no_lift(tmp_path: Path) -> None:
     found = found_of(tmp_path, voters(1, [0.8, 0.8]), 2)
     assert found == {"reason": "too few items have labels and verdicts of all members"}
     assert p_of_lift(found) == 1.0
+
+
+def calibrated_panel(folder: Path, rows: Rows, n: int) -> Calibration:
+    asked, labels = rubric(folder, PAIR_RUBRIC), label_set(folder, rows)
+    panel = Panel(members=tuple(open_judge_of(asked, f"replay:#j{k}", labels) for k in range(n)))
+    return calibrate(asked, labels, panel, today=TODAY, settings=FAST)
+
+
+def test_a_panel_is_accepted_only_with_a_lift(tmp_path: Path) -> None:
+    better = calibrated_panel(tmp_path, voters(500, [0.85, 0.85, 0.85]), 3)
+    assert better.is_accepted
+    page = evidence_page(better)
+    assert "### The panel" in page
+    assert "it gains" in page
+    none = calibrated_panel(tmp_path, voters(500, [0.97, 0.6, 0.6]), 3)
+    assert not none.is_accepted
+    [criterion] = none.criteria.values()
+    assert any("against its best member, replay:#j0" in reason for reason in criterion.reasons)
+
+
+def test_a_single_judge_is_not_asked_for_a_lift(tmp_path: Path) -> None:
+    found = calibrated(tmp_path, pairs(60), "perfect")
+    [criterion] = found.criteria.values()
+    assert "panel" not in criterion.figures
+    assert "better than its best member" not in [c["check"] for c in criterion.figures["checks"]]
