@@ -111,7 +111,7 @@ def test_a_listed_rubric_that_is_wrong_is_named(evalkit: Run, project: Path) -> 
     (project / "rubrics" / "mine.yaml").write_text(RUBRIC.replace("version", "verson"))
     result = evalkit("list", "rubrics")
     assert (result.code, result.out) == (2, "")
-    assert "rubrics/mine.yaml:1: key 'version' is missing" in result.err
+    assert "rubrics/mine.yaml:2: unknown key 'verson'; did you mean 'version'?" in result.err
 
 
 def test_the_schema_of_a_rubric_is_strict(evalkit: Run) -> None:

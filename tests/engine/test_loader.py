@@ -537,7 +537,7 @@ def test_what_a_config_leaves_out_is_what_transformers_takes(
     ("changes", "message"),
     [
         ({"model_type": "bert"}, "the 'bert' family is not supported; supported: gemma2, .*llama"),
-        ({"architectures": ["LlamaForSequenceClassification"]}, "not LlamaForCausalLM"),
+        ({"architectures": ["LlamaForTokenClassification"]}, "not LlamaForCausalLM or"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 8.0}}, "type 'dynamic' is not"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor is missing"),
         ({"rope_scaling": {"type": "linear"}}, "type 'linear': factor is missing"),
