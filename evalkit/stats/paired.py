@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from evalkit.stats.intervals import (
@@ -22,6 +22,8 @@ from evalkit.stats.intervals import (
     spread_is_zero,
     t_interval,
 )
+from evalkit.stats.likelihood import difference_p, mean_bounds
+from evalkit.stats.paired_likelihood import paired_sample
 from evalkit.stats.paired_replicates import (
     RELATIVE_EPS,
     are_equal,
@@ -33,10 +35,10 @@ from evalkit.stats.paired_replicates import (
     unit_rows,
 )
 from evalkit.stats.paired_score import score_interval
+from evalkit.stats.paired_subsets import share_of, subset_sums
 from evalkit.stats.resample import Combine, cluster_sums
 
-_EXACT_UNITS = 14  # up to 2^14 patterns of signs are all gone through, beyond it they are drawn
-_SMALL = 30  # units, below which a t test leans on normality it cannot check
+_SMALL = 30  # units, below which the exact test under symmetry costs little and assumes less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,10 +188,10 @@ def sign_flip(
     if rows.size == 0 or not np.isfinite(rows).all():
         return math.nan
     total = float(rows.sum())
-    chosen, is_exact = _subset_sums(rows, n_resamples, rng=rng)
+    chosen, is_exact = subset_sums(rows, n_resamples, rng=rng)
     tolerance = RELATIVE_EPS * float(np.abs(rows).sum())
     is_extreme = np.abs(total - 2 * chosen[:, 0]) >= abs(total) - tolerance
-    return _share(is_extreme, is_exact=is_exact)
+    return share_of(is_extreme, is_exact=is_exact)
 
 
 def approximate_randomisation(
@@ -215,12 +217,12 @@ def approximate_randomisation(
     value_a, value_b = float(combine(sum_a)), float(combine(sum_b))
     if not (math.isfinite(value_a) and math.isfinite(value_b)):
         return math.nan
-    moved, is_exact = _subset_sums(rows_b - rows_a, n_resamples, rng=rng)
+    moved, is_exact = subset_sums(rows_b - rows_a, n_resamples, rng=rng)
     swapped = np.abs(combine(sum_b - moved) - combine(sum_a + moved))
     # sums in another order differ by rounding, which a nonlinear metric may enlarge
     tolerance = 100 * RELATIVE_EPS * max(abs(value_a), abs(value_b))
     is_below = swapped < abs(value_b - value_a) - tolerance
-    return _share(~is_below, is_exact=is_exact)
+    return share_of(~is_below, is_exact=is_exact)
 
 
 def paired_bootstrap(
@@ -252,7 +254,7 @@ def paired_bootstrap(
     low, high = replicate_bounds(found, tail=0.5 - level / 2)
     deviations = np.abs(draws - draws.mean())
     tolerance = RELATIVE_EPS * float(np.abs(draws).max())
-    share = _share(deviations >= abs(found.value) - tolerance, is_exact=False)
+    share = share_of(deviations >= abs(found.value) - tolerance, is_exact=False)
     return Difference(
         estimate=found.value,
         stderr=float(draws.std(ddof=1)),
@@ -265,6 +267,43 @@ def paired_bootstrap(
     )
 
 
+def paired_likelihood(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    level: float = 0.95,
+    clusters: ArrayLike | None = None,
+    reach: float = math.inf,
+) -> Difference:
+    """Mean difference by empirical likelihood, of the examples or of whole clusters.
+
+    Unlike t its bounds lean the way the differences do. ``reach`` is the largest difference that
+    there can be, the width of the scores' scale: only with it are there bounds and a p where the
+    differences are all equal. The standard error with clusters is CR2's.
+    Source: ``likelihood``.
+    """
+    first, second = _pair(a, b)
+    n = first.size if clusters is None else count_clusters(clusters, first.size)
+    method = "paired-likelihood" if clusters is None else "paired-cluster-likelihood"
+    found = paired_sample(first, second, clusters, reach=reach)
+    if found is None:
+        return _difference(math.nan, level=level, method=method, n=n)
+    low, high = mean_bounds(found, tail=0.5 - level / 2)
+    p = difference_p(found)
+    if math.isnan(p) and not differences_of(first, second).any():
+        p = 1.0
+    return Difference(
+        estimate=found.mean,
+        stderr=found.stderr,
+        low=low if math.isnan(low) else max(low, -reach),
+        high=high if math.isnan(high) else min(high, reach),
+        level=level,
+        p_value=p,
+        method=method,
+        n=n,
+    )
+
+
 def mean_difference(
     a: ArrayLike,
     b: ArrayLike,
@@ -272,14 +311,16 @@ def mean_difference(
     is_binary: bool,
     clusters: ArrayLike | None = None,
     level: float = 0.95,
+    reach: float = math.inf,
 ) -> Difference:
-    """`paired_binary` for binary scores without clusters, else `paired_t`.
+    """`paired_binary` for binary scores without clusters, else `paired_likelihood`.
 
-    Clustered binary scores are 0/1 values under t, with bounds clipped to -1..1.
+    ``reach`` as there: with it any two pairs, or clusters, have an interval. Bounds of binary
+    scores are within -1 and 1 in any case.
     """
     if is_binary and clusters is None:
         return paired_binary(a, b, level=level)
-    found = paired_t(a, b, level=level, clusters=clusters)
+    found = paired_likelihood(a, b, level=level, clusters=clusters, reach=reach)
     if not is_binary or math.isnan(found.low):
         return found
     return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
@@ -293,13 +334,14 @@ def compare_means(
     clusters: ArrayLike | None = None,
     level: float = 0.95,
     rng: np.random.Generator,
+    reach: float = math.inf,
 ) -> Difference:
     """The comparison to use unless there is a reason for another: `mean_difference`, and its p.
 
-    Where that p is a t test's and there are fewer than 30 units, or the t is undefined, p is by
-    `sign_flip`, which asks for no normality.
+    But for binary scores without clusters, p is by `sign_flip`, which is exact where differences
+    are symmetrical, if there are fewer than 30 units or no spread.
     """
-    found = mean_difference(a, b, is_binary=is_binary, clusters=clusters, level=level)
+    found = mean_difference(a, b, is_binary=is_binary, clusters=clusters, level=level, reach=reach)
     is_score = is_binary and clusters is None
     if is_score or (found.n >= _SMALL and math.isfinite(found.stderr)):
         return found
@@ -314,31 +356,6 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
     # an infinite score would make numpy warn on the way to the same nan
     first = np.where(np.isfinite(first), first, math.nan)
     return first, np.where(np.isfinite(second), second, math.nan)
-
-
-def _subset_sums(
-    rows: FloatArray, n_resamples: int, *, rng: np.random.Generator
-) -> tuple[FloatArray, bool]:
-    """Sums (R, k) over random subsets of ``rows`` (n, k), or over all subsets where few matter."""
-    rows = rows[(rows != 0).any(axis=1)]
-    if len(rows) <= _EXACT_UNITS:
-        sums = np.zeros((1, rows.shape[1]))
-        for row in rows:
-            sums = np.concatenate((sums, sums + row))
-        return sums, True
-    sums = np.zeros((n_resamples, rows.shape[1]))
-    # Eight rows have 256 subsets, whose sums a random byte picks: 15 times as fast as a coin a row
-    subsets: NDArray[np.float64] = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(float)
-    for start in range(0, len(rows), 8):
-        block = rows[start : start + 8]
-        table = subsets[: 2 ** len(block), : len(block)] @ block
-        sums += table[rng.integers(0, len(table), size=n_resamples, dtype=np.uint8)]
-    return sums, False
-
-
-def _share(is_extreme: NDArray[np.bool_], *, is_exact: bool) -> float:
-    count = int(np.count_nonzero(is_extreme))
-    return count / is_extreme.size if is_exact else (1 + count) / (1 + is_extreme.size)
 
 
 def _difference(

@@ -18,6 +18,8 @@ from evalkit.stats.intervals import (
     undefined,
 )
 
+_GROWTH = 1.5  # of a residual's variance with its denominator, as a power
+
 
 def ratio_interval(
     numerators: FloatArray,
@@ -31,10 +33,13 @@ def ratio_interval(
     The variance is that of the residuals ``numerator - ratio * denominator`` (of their sums over
     each of the ``clusters`` (n,), if there are any). It is CR2's, as in ``cluster_t_interval``,
     where a denominator is a size: so few examples that make up much of the total cost degrees of
-    freedom. nan for fewer than two examples or clusters, for no spread of the residuals, for
-    denominators that add up to 0 or less, and where one has all of them.
+    freedom. The variance of a residual is taken to grow with the 3/2 power of its denominator:
+    tokens of a text are neither independent nor all alike. nan for fewer than two examples or
+    clusters, for no spread of the residuals, for denominators that are negative or add up to 0, and
+    where one has all of them.
     Source: Cochran (1977), Sampling Techniques, 3rd ed., ch. 6; for clusters Deng, Knoblich and Lu
-    (2018), arXiv:1803.06336.
+    (2018), arXiv:1803.06336; the power is ours: with 1 the interval covers 93.3 % of 20 texts of
+    very unequal lengths, with 2 96.5 % (``interval_coverage.py``).
     """
     method = "ratio-t" if clusters is None else "cluster-ratio-t"
     total = float(denominators.sum())
@@ -45,7 +50,8 @@ def ratio_interval(
     sizes = sums_by_code(denominators, codes)
     if sizes.max() >= total:
         return undefined(ratio, level=level, method=method)
-    known = cr2(sums_by_code(numerators - ratio * denominators, codes), sizes)
+    residuals = sums_by_code(numerators - ratio * denominators, codes)
+    known = cr2(residuals, sizes, growth=_GROWTH)
     stderr = math.nan if spread_is_zero(known.stderr * total, numerators) else known.stderr
     return student_interval(ratio, stderr, degrees=known.degrees, level=level, method=method)
 

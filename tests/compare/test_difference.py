@@ -50,15 +50,18 @@ def test_right_and_wrong_answers_are_compared_by_mcnemar() -> None:
     assert {flip.id for flip in one.gained} == {str(i) for i in range(85, 100)}
 
 
-def test_graded_scores_are_compared_by_scipys_paired_t() -> None:
+def test_graded_scores_are_compared_much_as_by_scipys_paired_t() -> None:
     rng = np.random.default_rng(0)
     a = rng.random(50)
     b = np.clip(a + rng.normal(0.05, 0.1, 50), 0, 1)
     one = difference(record_of(a.tolist(), interval="mean"), record_of(b.tolist(), interval="mean"))
     expected = stats.ttest_rel(b, a)
     low, high = expected.confidence_interval(0.95)
-    assert one.difference.p_value == pytest.approx(expected.pvalue)
-    assert (one.difference.low, one.difference.high) == pytest.approx((low, high))
+    assert one.difference.method == "paired-likelihood"
+    assert one.difference.p_value == pytest.approx(expected.pvalue, rel=0.25)
+    # these differences are nearly normal: a tenth of a standard error
+    tenth = float(stats.sem(b - a)) / 10
+    assert (one.difference.low, one.difference.high) == pytest.approx((low, high), abs=tenth)
     assert (one.discordance, one.gained, one.lost) == (None, (), ())
 
 
@@ -76,7 +79,8 @@ def test_examples_of_a_cluster_count_together() -> None:
     sums = np.bincount(cluster, d - d.mean())
     stderr = math.sqrt(40 / 39 * float(sums @ sums)) / 120
     assert one.difference.stderr == pytest.approx(stderr)
-    assert one.difference.p_value == pytest.approx(2 * stats.t.sf(abs(d.mean() / stderr), 39))
+    p = 2 * stats.t.sf(abs(d.mean() / stderr), 39)
+    assert one.difference.p_value == pytest.approx(p, abs=0.02)
     assert (one.difference.n, one.n_pairs) == (40, 120)
 
 
@@ -84,11 +88,28 @@ def test_repeats_are_averaged_within_their_example() -> None:
     a: list[Scores] = [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]] * 12
     b: list[Scores] = [[1.0, 1.0], [1.0, None], [None, 0.0]] * 12
     one = difference(record_of(a, repeats=2), record_of(b, repeats=2))
-    per_example = stats.ttest_rel([1.0, 1.0, 0.0] * 12, [0.5, 1.0, 0.0] * 12)
-    assert one.difference.p_value == pytest.approx(per_example.pvalue)
+    # 12 of 36 examples are better by 1/2, the others equal: the likelihood ratio at 0 is that
+    # of 12 wins and no loss, 2 * 12 log 2, in t of 12 + 5 degrees
+    assert one.difference.estimate == pytest.approx(1 / 6)
+    p = 2 * stats.t.sf(math.sqrt(24 * math.log(2)), 17)
+    assert one.difference.p_value == pytest.approx(p)
     assert (one.n_pairs, one.n_error_b) == (36, 0)
     # an example's missing repeat at 0, or at 1: (1 + .5 + 0) / 3 to (1 + 1 + .5) / 3, of A's .5
     assert (one.worst, one.best) == pytest.approx((1.5 / 3 - 0.5, 2.5 / 3 - 0.5))
+
+
+def test_graded_scores_that_do_not_differ_bound_the_difference_by_their_scale() -> None:
+    a = record_of([0.25, 0.5, 0.75, 1.0] * 10, interval="mean")
+    one = difference(a, a)
+    # 40 zeros have the likelihood (1 - |mean|)^40; t(5) at .025 is 2.570582
+    bound = -math.expm1(-(2.570582**2) / 80)
+    assert (one.difference.low, one.difference.high) == pytest.approx((-bound, bound), rel=1e-6)
+    assert one.difference.p_value == 1.0
+
+
+def test_the_scale_is_not_believed_where_a_score_lies_beyond_it() -> None:
+    a = record_of([0.25, 1.5] * 20, interval="mean", missing=(0.0, 1.0))
+    assert math.isnan(difference(a, a).difference.low)
 
 
 def test_an_example_without_an_answer_is_counted_and_bounds_the_difference() -> None:

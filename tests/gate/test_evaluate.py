@@ -343,7 +343,11 @@ def test_a_judge_that_favours_the_candidate_does_not_let_it_pass() -> None:
     a = [float(x) for x in rng.normal(3, 0.3, 200)]
     b = [x + float(e) for x, e in zip(a, rng.normal(0, 0.1, 200), strict=True)]
     policy = policy_of(check={"requires": "calibrated", "margin": 0.1})
-    known = {"judged": judged("calibrated"), "interval": "mean", "missing": (1.0, 5.0)}
+    known: dict[str, Any] = {
+        "judged": judged("calibrated"),
+        "interval": "mean",
+        "missing": (1.0, 5.0),
+    }
     blind = record_of(a, **known), record_of(b, **known)
     assert one_of(*blind, policy).verdict is Verdict.PASS
     labels_a = {i: a[i] for i in range(60)}

@@ -65,16 +65,15 @@ def test_an_unchanged_candidate_is_red_no_more_often_than_alpha(name: str) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unchanged_candidate_passes_about_as_often_as_was_planned(name: str) -> None:
-    # the plan is by the normal distribution; the bounds are scores and Student's t: 3 % for that
-    assert shares(name, 0)[Verdict.PASS] == pytest.approx(POWER, abs=errors(POWER) + 0.03)
+    # the plan is by the normal distribution; bounds lean the way the scores do: up to 5 % for that
+    assert shares(name, 0)[Verdict.PASS] == pytest.approx(POWER, abs=errors(POWER) + 0.05)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_drop_of_the_margin_is_blocked_but_for_alpha(name: str) -> None:
     blocked = 1 - shares(name, -1)[Verdict.PASS]
     assert blocked >= POWER  # what was declared; by its design it is 1 - alpha
-    # Student's t of skewed differences is not exact: at alpha 5 % up to 2 % more
-    assert blocked >= 1 - ALPHA - errors(ALPHA) - 0.02
+    assert blocked >= 1 - ALPHA - errors(ALPHA)
 
 
 @pytest.mark.parametrize("name", NAMES)

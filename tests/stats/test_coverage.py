@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
 from evalkit.stats.intervals import (
@@ -20,8 +21,11 @@ from evalkit.stats.intervals import (
     wilson,
     wilson_mean,
 )
+from evalkit.stats.likelihood import exceedance_p, sample_of
 from evalkit.stats.ratio import perplexity_interval, ratio_interval
 from evalkit.stats.resample import bootstrap
+
+IntArray = NDArray[np.int64]
 
 BAND = (0.935, 0.965)
 CHANCES = (0.5, 0.9, 0.98)
@@ -150,6 +154,98 @@ def test_cr2_covers_few_clusters_of_unequal_sizes_better_than_cr1() -> None:
     cr2 = simulated(lambda v: cluster_t_interval(v, clusters, correction="cr2"), samples, 0.0)
     assert cr1 < 0.9
     assert BAND[0] - NOISE < cr2 < BAND[1] + NOISE
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9])
+@pytest.mark.parametrize("intraclass", [0.0, 0.5])
+def test_ten_unequal_clusters_are_covered_whatever_their_correlation(
+    p: float, intraclass: float
+) -> None:
+    rng = np.random.default_rng(6)
+    clusters = np.repeat(np.arange(10), np.arange(1, 11))
+    levels = np.full((REPEATS, 10), p)
+    if intraclass:
+        levels = rng.beta(p, 1 - p, size=(REPEATS, 10))  # a + b = 1 / .5 - 1
+    samples = (rng.random((REPEATS, 55)) < levels[:, clusters]).astype(float)
+    coverage = simulated(lambda v: wilson_mean(v, clusters), samples, p)
+    assert BAND[0] - NOISE < coverage
+    assert coverage < (BAND[1] + NOISE if p == 0.5 else 0.99)
+
+
+def held(samples: FloatArray, truth: float, clusters: IntArray | None = None) -> float:
+    """How often neither tail's test of likelihood rejects the true mean difference at 2.5 %."""
+    found = [exceedance_p(sample_of(d, clusters, limits=(-1.0, 1.0)), truth) for d in samples]
+    return float(np.mean([0.025 <= p <= 0.975 for p in found]))
+
+
+def held_by_t(samples: FloatArray, truth: float) -> float:
+    """The same of Student's t; equal differences hold nothing."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = (samples.mean(axis=1) - truth) / stats.sem(samples, axis=1)
+    return float(np.mean(np.abs(t) <= stats.t.isf(0.025, samples.shape[1] - 1)))
+
+
+def graded_pairs(n: int, p: float, *, drop: float, seed: int) -> FloatArray:
+    """Differences of two runs' scores of 1 to 5 on a scale of 0 to 1, two in five alike."""
+    rng = np.random.default_rng(seed)
+
+    def scores(u: FloatArray, mean: float) -> FloatArray:
+        others = (1 - mean) / 0.625  # not the top score, but one of the four below it
+        return np.where(u < others, np.floor(4 * u / others) / 4, 1.0)
+
+    u, v = rng.random((2, REPEATS, n))
+    v = np.where(rng.random((REPEATS, n)) < 0.4, u, v)
+    return scores(v, p - drop) - scores(u, p)
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "drop"), [(20, 0.5, 0.0), (100, 0.5, 0.05), (100, 0.9, 0.0), (100, 0.9, 0.05)]
+)
+def test_paired_differences_of_graded_scores_are_covered(n: int, p: float, drop: float) -> None:
+    coverage = held(graded_pairs(n, p, drop=drop, seed=7), -drop)
+    assert BAND[0] - NOISE < coverage < BAND[1] + NOISE
+
+
+@pytest.mark.parametrize(("n", "p"), [(20, 0.9), (20, 0.98), (100, 0.98)])
+def test_few_differing_pairs_are_covered_at_least_as_often_as_is_said(n: int, p: float) -> None:
+    samples = graded_pairs(n, p, drop=0.02, seed=8)
+    coverage = held(samples, -0.02)
+    assert BAND[0] - NOISE < coverage
+    # of which Student's t misses many, or says nothing
+    assert held_by_t(samples, -0.02) < coverage - 0.005
+
+
+def test_lopsided_differences_that_t_misses_on_one_side_are_covered() -> None:
+    # one less a standard exponential: mean 0, most win a little and few lose much
+    samples = 1 - np.random.default_rng(9).exponential(size=(REPEATS, 100))
+    found = np.array([exceedance_p(sample_of(d), 0.0) for d in samples])
+    coverage = float(np.mean((found >= 0.025) & (found <= 0.975)))
+    assert BAND[0] - NOISE < coverage < BAND[1] + NOISE
+    # passes at alpha .05 of a drop of just the margin, taken as 0 here
+    by_likelihood = float(np.mean(found < 0.05))
+    by_t = np.mean(stats.ttest_1samp(samples, 0.0, axis=1, alternative="greater").pvalue < 0.05)
+    assert by_likelihood < 0.05 + 3 * math.sqrt(0.05 * 0.95 / REPEATS) < by_t
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.05])
+def test_paired_differences_in_clusters_are_covered(drop: float) -> None:
+    rng = np.random.default_rng(10)
+    shapes = 4 * np.array([0.1 + drop, 0.1, 0.8 - drop])  # intraclass correlation .2
+    drawn = rng.gamma(shapes, size=(REPEATS, 20, 3))
+    levels = (drawn / drawn.sum(axis=2, keepdims=True))[:, UNEQUAL]
+    u = rng.random((REPEATS, UNEQUAL.size))
+    samples = (u > 1 - levels[..., 1]).astype(float) - (u < levels[..., 0])
+    coverage = held(samples, -drop, UNEQUAL)
+    assert BAND[0] - NOISE < coverage < BAND[1] + NOISE
+
+
+def test_a_ratio_of_few_texts_of_very_unequal_lengths_is_covered() -> None:
+    rng = np.random.default_rng(11)
+    n_tokens = np.ceil(np.exp(rng.normal(4.0, 0.8, size=(REPEATS, 20))))
+    nats = 2.5 * rng.gamma(8.0, 1 / 8, size=(REPEATS, 20)) * n_tokens
+    both = np.stack((nats, n_tokens), axis=1)
+    coverage = simulated(lambda v: ratio_interval(v[0], v[1]), both, 2.5)
+    assert BAND[0] < coverage < BAND[1] + NOISE
 
 
 def test_the_delta_method_covers_nats_per_token_and_perplexity() -> None:

@@ -44,14 +44,27 @@ def pairs(n_both: int, n_only_a: int, n_only_b: int, n_neither: int) -> tuple[Fl
     return np.repeat([1.0, 1, 0, 0], counts), np.repeat([1.0, 0, 1, 0], counts)
 
 
-def test_a_graded_difference_agrees_with_statsmodels() -> None:
-    # statsmodels 0.15 ttost_paired with margins -.1 and .1
-    p = non_inferiority_p(ZEROS, TWELVE, margin=0.1, is_binary=False)
-    assert p == pytest.approx(0.0003924631382985373)
-    assert tost(ZEROS, TWELVE, margin=0.1, is_binary=False) == pytest.approx(0.8619529628561033)
-    found = bounds(ZEROS, TWELVE, is_binary=False)
-    assert (found.low, found.high) == pytest.approx((0.06219866545266069, 0.2711346678806726))
-    assert (found.alpha, found.method) == (0.05, "paired-t")
+def test_many_symmetrical_graded_differences_agree_with_scipys_t() -> None:
+    d = 0.01 + np.asarray(stats.norm.ppf((np.arange(2000) + 0.5) / 2000))
+    zeros = np.zeros(2000)
+    found = bounds(zeros, d, is_binary=False)
+    low, high = stats.ttest_1samp(d, 0).confidence_interval(0.90)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+    assert (found.alpha, found.method) == (0.05, "paired-likelihood")
+    above = stats.ttest_1samp(d, -0.03, alternative="greater").pvalue
+    below = stats.ttest_1samp(d, 0.03, alternative="less").pvalue
+    p = non_inferiority_p(zeros, d, margin=0.03, is_binary=False)
+    assert p == pytest.approx(above, rel=0.01)
+    assert tost(zeros, d, margin=0.03, is_binary=False) == pytest.approx(below, rel=0.01)
+
+
+def test_equal_graded_scores_are_non_inferior_once_their_scale_is_known_and_they_are_many() -> None:
+    # n zeros exclude a mean of -m where m >= 1 - exp(-t² / 2n), t(5) at .05 being 2.015048
+    for n, is_shown in ((100, False), (101, True)):
+        p = non_inferiority_p(np.ones(n), np.ones(n), margin=0.02, is_binary=False, reach=1.0)
+        assert (p < 0.05) is is_shown
+        found = bounds(np.ones(n), np.ones(n), is_binary=False, reach=1.0)
+        assert found.low == pytest.approx(math.expm1(-(2.015048**2) / (2 * n)), rel=1e-6)
 
 
 def test_a_binary_bound_agrees_with_r() -> None:
@@ -107,7 +120,7 @@ def test_the_binary_bound_and_its_test_agree(
 
 @settings(max_examples=100, deadline=None)
 @given(GRADES, GRADES, MARGINS, ALPHAS, st.booleans(), st.booleans())
-def test_the_t_bound_and_its_test_agree(
+def test_the_likelihood_bound_and_its_test_agree(
     a: FloatArray, b: FloatArray, margin: float, alpha: float, is_clustered: bool, is_binary: bool
 ) -> None:
     if is_binary:

@@ -20,6 +20,7 @@ from evalkit.stats.paired import (
     mcnemar,
     paired_binary,
     paired_bootstrap,
+    paired_likelihood,
     paired_t,
     paired_wilcoxon,
     sign_flip,
@@ -290,6 +291,8 @@ def test_the_bootstrap_rejects_as_often_as_it_says() -> None:
 Compare = Callable[[FloatArray, FloatArray], Difference]
 GRADED: list[Compare] = [
     paired_t,
+    paired_likelihood,
+    lambda a, b: paired_likelihood(a, b, clusters=np.arange(a.size)),
     lambda a, b: paired_t(a, b, clusters=np.arange(a.size)),
     lambda a, b: compare_means(a, b, is_binary=False, rng=generator()),
     lambda a, b: paired_bootstrap(rows(a), rows(b), ratio, rng=generator(), n_resamples=200),
@@ -313,13 +316,13 @@ def test_equal_graded_scores_give_no_difference_and_no_bounds(compare: Compare) 
 def test_rounding_is_not_a_difference() -> None:
     a, b = np.full(20, 0.3), np.full(20, 0.1 + 0.2)
     b[::2] = 0.3
-    for compare in GRADED[:3]:
+    for compare in GRADED[:5]:
         assert compare(a, b).p_value == 1.0
         assert math.isnan(compare(a, b).low)
     assert sign_flip(a, b, rng=generator()) == 1.0
 
 
-@pytest.mark.parametrize("compare", GRADED[:3])
+@pytest.mark.parametrize("compare", GRADED[:5])
 def test_a_score_that_is_not_finite_gives_nan(compare: Compare) -> None:
     values = np.linspace(0, 1, 20)
     for broken in (math.nan, math.inf):
@@ -352,11 +355,11 @@ def test_the_default_comparison_is_chosen_by_the_data() -> None:
     binary = compare_means(a, b, is_binary=True, rng=rng)
     assert binary == paired_binary(a, b)
     graded = compare_means(a, b, is_binary=False, rng=rng)
-    assert graded == paired_t(a, b)
+    assert graded == paired_likelihood(a, b)
     clustered = compare_means(a, b, is_binary=True, clusters=few, rng=rng)
-    assert clustered.method == "paired-cluster-t/sign-flip"
+    assert clustered.method == "paired-cluster-likelihood/sign-flip"
     assert clustered.p_value == sign_flip(a, b, clusters=few, rng=rng)  # 2^12 patterns: exact
-    assert clustered.low == paired_t(a, b, clusters=few).low
+    assert clustered.low == paired_likelihood(a, b, clusters=few).low
 
 
 def test_clustered_proportions_stay_within_their_range() -> None:
