@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from evalkit.engine.kv import IdArray, SlotPool, Table
+from evalkit.engine.kv import IdArray, KVCache, SlotPool, Table
 from evalkit.engine.model import Model, forward, lent_cache, new_step, predict
 from evalkit.engine.plan import Walker, in_order, require
 from evalkit.engine.sampler import Transcript, draw
@@ -100,6 +100,16 @@ def generate(
                 item.table.free()
                 active.remove(item)
                 yield item.index, result
+            for item in active:
+                _settle(item.table, cache)
+
+
+def _settle(table: Table, cache: KVCache) -> None:
+    """Put a sequence that has just been started where its next steps read it best."""
+    move = table.settle() if table.paged_from is None else None
+    if move is not None:
+        cache.copy(move)
+        cache.clear(table.spare)
 
 
 def _advance(

@@ -37,7 +37,8 @@ class Checkpoint:
     ``weights`` holds, for V tokens of vocabulary, a hidden size d, an intermediate size I, H heads
     and K key-value heads of size D, and rows that are outputs: ``embed.weight`` (V, d) and, where
     positions are learned, ``positions.weight``; ``norm.weight`` (d,); ``head.weight`` (V, d) unless
-    the embeddings are tied, or ``score.weight`` (scores, d) of a classifier; and for each layer, after ``layers.{i}.``:
+    the embeddings are tied, or ``score.weight`` (scores, d) of a classifier; and for each layer,
+    after ``layers.{i}.``:
 
     - ``attn_norm.weight`` (d,), ``qkv.weight`` ((H + 2 K) D, d) in the order q, k, v, ``o.weight``
       (d, H D); where they are normed, ``q_norm.weight`` and ``k_norm.weight`` (D,);

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from evalkit.engine.config import Arch
 from evalkit.engine.kv import IntArray, KVCache, SlotPool
-from evalkit.engine.ops import cpu, products
-from evalkit.engine.plan import Step, StepBuilder
+from evalkit.engine.ops import attention, cpu, products
+from evalkit.engine.steps import Step, StepBuilder
 from evalkit.engine.types import Budget
 
 _HEAD_ROWS = 128  # and so many tokens of the vocabulary: logits that exist at a time, 4 MB
 _HEAD_TOKENS = 8192
-_NOT_PACKED = ("embed.weight", "positions.weight")  # rows are looked up in them
+# Rows are looked up in them, or so few are there that no product is worth the name.
+_NOT_PACKED = ("embed.weight", "positions.weight", "score.weight")
 _PRODUCTS = ("qkv", "o", "up", "down", "router", "experts.0.up", "experts.0.down")
 
 
@@ -33,7 +34,7 @@ class Model:
 
     arch: Arch
     weights: Mapping[str, Tensor]
-    head: tuple[Tensor, ...]  # in parts, (vocabulary / parts, d) float32, packed
+    head: tuple[Tensor, ...]  # in parts, (vocabulary / parts, d) float32, packed; or empty
     # Cosines and sines (max_length, rotated_dim / 2) float32: of layers that see all, and of those
     # with a window where they differ; empty where positions are learned.
     rotations: tuple[tuple[Tensor, Tensor], ...]
@@ -53,9 +54,7 @@ def prepare(arch: Arch, given: dict[str, Tensor], *, exact: bool) -> Model:
     """
     cpu.look_up_functions()
     _order_heads(arch, given)
-    whole = given["embed.weight" if arch.tie_embeddings else "head.weight"]
-    head = tuple(products.pack(part.float()) for part in torch.split(whole, _HEAD_TOKENS))
-    del whole
+    head = _head(arch, given)
     weights: dict[str, Tensor] = {}
     for name in list(given):
         for part, weight in _parts(arch, name, given.pop(name)):
@@ -66,7 +65,7 @@ def prepare(arch: Arch, given: dict[str, Tensor], *, exact: bool) -> Model:
         first = {name: weights.get(f"layers.0.{name}.weight") for name in _PRODUCTS}
         up = first["up"] if first["up"] is not None else first["experts.0.up"]
         numerics = cpu.probe(
-            [head[0], head[-1], *(weight for weight in first.values() if weight is not None)],
+            [*head[:1], *head[-1:], *(weight for weight in first.values() if weight is not None)],
             gate=up if arch.is_gated else None,
             activation=arch.activation,
             n_heads=arch.n_heads,
@@ -78,6 +77,14 @@ def prepare(arch: Arch, given: dict[str, Tensor], *, exact: bool) -> Model:
     return Model(
         arch=arch, weights=weights, head=head, rotations=_rotations(arch), numerics=numerics
     )
+
+
+def _head(arch: Arch, weights: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """The vocabulary's head in parts; none where a model gives scores instead."""
+    if arch.n_scores:
+        return ()
+    whole = weights["embed.weight" if arch.tie_embeddings else "head.weight"]
+    return tuple(products.pack(part.float()) for part in torch.split(whole, _HEAD_TOKENS))
 
 
 def _parts(arch: Arch, name: str, weight: Tensor) -> list[tuple[str, Tensor]]:
@@ -130,7 +137,7 @@ class _Call:
     cache: Tensor  # (n_layers, 2, n_slots, width)
     slots: Tensor  # of the tokens, which are the first rows
     turns: tuple[tuple[Tensor, Tensor], ...]  # cosines and sines of the rows, as in ``Model``
-    chunks: Mapping[int, Sequence[cpu.Chunk]]  # by window; 0 is all
+    chunks: Mapping[int, Sequence[attention.Chunk]]  # by window; 0 is all
 
 
 @torch.inference_mode()
@@ -145,6 +152,8 @@ def forward(model: Model, step: Step, cache: KVCache, rows: IntArray) -> Tensor:
         F.pad(torch.from_numpy(ids), (0, n_padding)) for ids in (step.tokens, step.positions)
     )
     group = arch.n_heads // arch.n_kv_heads
+    for slots in step.fresh:
+        cache.clear(slots)
     call = _Call(
         cache=cache.layers,
         slots=torch.from_numpy(step.slots),
@@ -154,7 +163,7 @@ def forward(model: Model, step: Step, cache: KVCache, rows: IntArray) -> Tensor:
         ),
         chunks={
             window: [
-                cpu.as_tensors(chunk, group, model.dtype)
+                attention.as_tensors(chunk, group, model.dtype, model.numerics.attention)
                 for chunk in (step.windowed[window] if window else step.chunks)
             ]
             for window in {arch.window(i) for i in range(arch.n_layers)}
@@ -227,10 +236,11 @@ def lent_cache(model: Model, longest: int, budget: Budget) -> Iterator[tuple[Slo
 
 def new_step(model: Model) -> StepBuilder:
     """An empty step, to be cut as the model's numerics ask."""
+    calls = model.numerics.attention
     return StepBuilder(
-        tile_sizes=model.numerics.tile_sizes,
-        row_multiple=model.numerics.row_multiple,
-        key_multiple=model.numerics.key_multiple,
+        tile_sizes=calls.tile_sizes,
+        row_multiple=calls.row_multiple,
+        key_multiple=calls.key_multiple,
         windows=tuple(sorted(set(model.arch.windows) - {0})),
     )
 
@@ -246,14 +256,14 @@ def _layer(model: Model, layer: int, x: Tensor, call: _Call, wanted: Tensor | No
     if arch.post_norms:
         attended = _norm(model, f"{at}attn_post_norm", attended)
     if not arch.is_parallel:
-        x = x + attended
+        x += attended
     h = _norm(model, f"{at}mlp_norm", x)
     made = _mixture(model, at, h) if arch.n_experts else _unit(model, at, h)
     if arch.post_norms:
         made = _norm(model, f"{at}mlp_post_norm", made)
     if arch.is_parallel:
-        x = x + attended
-    return x + made
+        x += attended
+    return x.add_(made)
 
 
 def _attention(model: Model, layer: int, h: Tensor, call: _Call) -> Tensor:
@@ -264,7 +274,7 @@ def _attention(model: Model, layer: int, h: Tensor, call: _Call) -> Tensor:
     cache, n = call.cache[layer], len(call.slots)
     for side, new in zip(cache, (k, v), strict=True):
         side.index_copy_(0, call.slots, new[:n])
-    attended = cpu.attend(
+    attended = attention.attend(
         q.view(len(q), -1, arch.n_kv_heads, arch.head_dim),
         cache,
         call.chunks[window],

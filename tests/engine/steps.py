@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.engine.plan import CHUNK, Chunk
+from evalkit.engine.steps import CHUNK, Chunk
 
 
 def seen_slots(chunks: Sequence[Chunk], n_rows: int) -> list[list[int]]:
@@ -26,9 +26,10 @@ def seen_slots(chunks: Sequence[Chunk], n_rows: int) -> list[list[int]]:
                 for row in range(one.low, one.high):
                     note(row, index * CHUNK + one.place + i, slots)
         for tile in chunk.tiles:
-            for slots, rows, masks in zip(tile.slots, tile.rows, tile.is_seen, strict=True):
+            groups = zip(tile.places.tolist(), tile.slots, tile.rows, tile.is_seen, strict=True)
+            for place, slots, rows, masks in groups:
                 for row, is_seen in zip(rows.tolist(), masks, strict=True):
                     if row < tile.n_rows:
-                        note(row, index * CHUNK + tile.place, slots[is_seen].tolist())
+                        note(row, index * CHUNK + place, slots[is_seen].tolist())
                     assert is_seen.any()  # a softmax over nothing would be a NaN
     return [[slot for at in sorted(blocks) for slot in blocks[at]] for blocks in seen]

@@ -19,9 +19,9 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from evalkit.engine.config import Activation
 from evalkit.engine.kv import SlotPool, Table
-from evalkit.engine.ops import cpu, ref
-from evalkit.engine.plan import StepBuilder
+from evalkit.engine.ops import attention, cpu, ref
 from evalkit.engine.rope import read_scaling
+from evalkit.engine.steps import StepBuilder
 
 EPS = float(torch.finfo(torch.float32).eps)
 ACTIVATIONS: tuple[Activation, ...] = ("silu", "gelu", "gelu_tanh")
@@ -80,7 +80,7 @@ BLOCK = 32
 def new_builder(window: int) -> StepBuilder:
     return StepBuilder(
         block_size=BLOCK,
-        tile_sizes=cpu.TILE_SIZES,
+        tile_sizes=attention.TILE_SIZES,
         row_multiple=16,
         key_multiple=4,
         windows=(window,) if window else (),
@@ -106,11 +106,11 @@ def attended(q: Tensor, k: Tensor, v: Tensor, *, window: int, **options: Any) ->
     cache[:, torch.from_numpy(table.slots)] = torch.stack([k, v]).flatten(2)
     kv_heads, group = k.shape[1], q.shape[1] // k.shape[1]
     chunks = [
-        cpu.as_tensors(chunk, group, torch.float32)
+        attention.as_tensors(chunk, group, torch.float32, attention.Calls())
         for chunk in (step.windowed[window] if window else step.chunks)
     ]
     grouped = q.view(len(q), kv_heads, group, -1).transpose(1, 2).contiguous()
-    found = cpu.attend(grouped, cache, chunks, **options)
+    found = attention.attend(grouped, cache, chunks, **options)
     return found.transpose(1, 2).flatten(1, 2)
 
 

@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 from steps import seen_slots
 
 from evalkit.engine.kv import IntArray, OutOfSlotsError, SlotPool, Table
-from evalkit.engine.plan import (
-    CHUNK,
-    Node,
-    Start,
-    Step,
-    StepBuilder,
-    Walker,
-    build_trie,
-    in_order,
-    require,
-)
+from evalkit.engine.plan import Node, Start, Walker, build_trie, in_order, require
+from evalkit.engine.steps import CHUNK, Step, StepBuilder
 
 BLOCK = 4
 # Few ids and short blocks: many shared prefixes, many branchings inside a block.
@@ -78,8 +69,15 @@ class Simulation:
     def __init__(self, pool: SlotPool) -> None:
         self.slots = np.full(pool.n_slots, -1)
 
+    def settle(self, table: Table) -> None:
+        move = table.settle()
+        if move is not None:
+            self.slots[move.target] = self.slots[move.source]
+
     def run(self, step: Step, expected: Sequence[Sequence[int]]) -> None:
         """``expected[row]`` are the ids that the row must see, in order, itself the last."""
+        for slots in step.fresh:
+            self.slots[slots] = -1
         self.slots[step.slots] = step.tokens
         seen = seen_slots(step.chunks, len(step.tokens))
         assert [self.slots[slots].tolist() for slots in seen] == [list(e) for e in expected]
@@ -116,12 +114,17 @@ def test_each_row_sees_its_own_prefix_and_nothing_else(
     assert pool.n_available == pool.n_slots
 
 
-@given(SEQUENCES, st.lists(st.integers(1, 9), min_size=12, max_size=12), st.integers(1, 4))
+@given(
+    SEQUENCES,
+    st.lists(st.integers(1, 9), min_size=12, max_size=12),
+    st.integers(1, 12),
+    st.sampled_from([14 + 9, 40, 300]),  # too few for pages; for some; enough
+)
 def test_sequences_that_go_on_see_their_prompt_and_their_own_tokens(
-    sequences: list[list[int]], tails: list[int], n_active: int
+    sequences: list[list[int]], tails: list[int], n_active: int, n_slots: int
 ) -> None:
     ordered = arrays(sequences)
-    pool = SlotPool(14 + 9)
+    pool = SlotPool(n_slots, page_size=BLOCK)
     walker = Walker(ordered, pool, tails=tails[: len(ordered)])
     simulation = Simulation(pool)
     waiting: list[Start] = []
@@ -149,6 +152,8 @@ def test_sequences_that_go_on_see_their_prompt_and_their_own_tokens(
         n_finished += len(ended)
         active = [a for a in active if a[0] not in ended]
         walker.retire()
+        for start, _ in active:
+            simulation.settle(start.table)
         waiting += starts
     assert n_finished == len(ordered)
     assert pool.n_available == pool.n_slots

@@ -25,7 +25,8 @@ def classifier(kind: str, n_scores: int) -> Any:
     config = config_class(**sizes, num_labels=n_scores)
     config.pad_token_id = 101  # transformers looks for the last token that is none
     torch.manual_seed(5)
-    model: Any = AutoModelForSequenceClassification.from_config(config)
+    build: Any = AutoModelForSequenceClassification.from_config
+    model = build(config)
     return model.eval()
 
 
