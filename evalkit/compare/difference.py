@@ -234,9 +234,7 @@ class _Compared:
     def _difference(self, pairs: Paired, part: tuple[str, str] | None) -> MetricDifference:
         rng = np.random.default_rng(_seed(self.seed, pairs.task, pairs.metric, *(part or ())))
         info = self.baseline.tasks[pairs.task].metrics[pairs.metric]
-        value_a, value_b, difference = _measure(
-            pairs, level=self.level, rng=rng, reach=_reach(pairs, info.missing)
-        )
+        value_a, value_b, difference = _measure(pairs, level=self.level, rng=rng)
         gained = _flips(pairs, pairs.a < pairs.b) if part is None else ()
         lost = _flips(pairs, pairs.a > pairs.b) if part is None else ()
         return MetricDifference(
@@ -264,7 +262,7 @@ class _Compared:
 
 
 def _measure(
-    pairs: Paired, *, level: float, rng: np.random.Generator, reach: float
+    pairs: Paired, *, level: float, rng: np.random.Generator
 ) -> tuple[float, float, Difference]:
     """The values of both sides, and their difference with its interval."""
     if pairs.stats_a is None or pairs.stats_b is None or pairs.combine is None:
@@ -275,7 +273,7 @@ def _measure(
             clusters=pairs.clusters,
             level=level,
             rng=rng,
-            reach=reach,
+            reach=pairs.reach,
         )
         return _mean(pairs.a), _mean(pairs.b), found
     value_a, value_b = (
@@ -294,14 +292,6 @@ def _measure(
     if not (math.isfinite(value_a) and math.isfinite(value_b)):
         found = replace(found, estimate=value_b - value_a)  # infinite, or nan
     return value_a, value_b, found
-
-
-def _reach(pairs: Paired, ends: tuple[float, float]) -> float:
-    """The width of the scores' scale; infinite where it has no ends, or a score is beyond them."""
-    low, high = min(ends), max(ends)
-    scores = np.concatenate((pairs.a, pairs.b))
-    is_within = bool(((low <= scores) & (scores <= high)).all())
-    return high - low if is_within and math.isfinite(high - low) else math.inf
 
 
 def _mean(values: FloatArray) -> float:

@@ -85,6 +85,7 @@ class Paired:
     filled_best: Filled | None
     # of a judge's metric that people labelled on both sides; a and b are corrected by them
     labels: Labels | None = None
+    reach: float = math.inf  # the width of the scores' scale; infinite where it is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,7 @@ class Aligned:
             best=best,
             filled_worst=filled_worst,
             filled_best=filled_best,
+            reach=_reach(np.concatenate((values_a, values_b)), self.info_a.missing),
             labels=labels,
         )
 
@@ -324,6 +326,13 @@ def _fill(half: _Half, end: float, common: BoolArray) -> FloatArray | None:
         return None
     sums = np.where(half.is_scored[common], values, 0.0) * half.n_scored[common]
     return np.asarray((sums + n_missing * end) / half.n_answers[common], dtype=np.float64)
+
+
+def _reach(scores: FloatArray, ends: tuple[float, float]) -> float:
+    """The width of the scores' scale; infinite where it has no ends, or a score is beyond them."""
+    low, high = min(ends), max(ends)
+    is_within = bool(((low <= scores) & (scores <= high)).all())
+    return high - low if is_within and math.isfinite(high - low) else math.inf
 
 
 def _mean_difference(filled: Filled | None) -> float:

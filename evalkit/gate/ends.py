@@ -62,7 +62,13 @@ def _bounded_means(pairs: Paired, margin: float, *, alpha: float) -> Ends:
     def bounded(a: FloatArray, b: FloatArray, clusters: IntArray | None) -> Bounded:
         first, second = (a, b) if pairs.higher_is_better else (b, a)
         return _bounded_mean(
-            first, second, clusters, is_binary=pairs.is_binary, margin=margin, alpha=alpha
+            first,
+            second,
+            clusters,
+            is_binary=pairs.is_binary,
+            reach=pairs.reach,
+            margin=margin,
+            alpha=alpha,
         )
 
     seen = bounded(pairs.a, pairs.b, pairs.clusters)
@@ -84,22 +90,26 @@ def _bounded_mean(
     clusters: IntArray | None,
     *,
     is_binary: bool,
+    reach: float,
     margin: float,
     alpha: float,
 ) -> Bounded:
-    """Bounds of the mean of ``second - first``; a score test where it has one, else Student's t."""
+    """Bounds of the mean of ``second - first``; a score test where it has one, else likelihood."""
     is_finite = bool(np.isfinite(first).all() and np.isfinite(second).all())
     if not is_finite or first.size == 0:
         return Bounded()
     found = mean_difference(
-        first, second, is_binary=is_binary, clusters=clusters, level=1 - 2 * alpha
+        first, second, is_binary=is_binary, clusters=clusters, level=1 - 2 * alpha, reach=reach
     )
     method = found.method.partition("/")[0]
-    if math.isnan(found.low) and not differences_of(first, second).any():
+    has_score_bound = is_binary and clusters is None
+    if not has_score_bound and not differences_of(first, second).any():
         return Bounded(
             difference=0.0, low=0.0, high=0.0, p_value=0.0, method=method, is_identical=True
         )
-    p = non_inferiority_p(first, second, margin=margin, is_binary=is_binary, clusters=clusters)
+    p = non_inferiority_p(
+        first, second, margin=margin, is_binary=is_binary, clusters=clusters, reach=reach
+    )
     return Bounded(
         difference=found.estimate,
         low=found.low,

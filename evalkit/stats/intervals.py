@@ -6,12 +6,12 @@ Which one, by how often 95 % intervals held the truth (``interval_coverage.py`` 
 - a mean of values with known ends, scores of 1 to 5 say: ``wilson_mean`` (93.5 to 96.2 %). t has
   95 % in the middle of the scale, but 34 % where 98 of 100 have the top score and n is 20. No
   method sees a rare and very bad score that is not in the sample;
-- the same in clusters: ``wilson_mean`` with clusters (93.8 to 98.6 % from ten of them on: wide with
-  ten or twenty near an end). t with CR2 only far from the ends, t with CR1 only for clusters of
-  like sizes;
+- the same in clusters: ``wilson_mean`` with clusters (93.8 to 97 % with fifty of them, to 99.8 %
+  with ten or twenty near an end). t with CR2 only far from the ends, t with CR1 only for clusters
+  of like sizes;
 - a mean without known ends: ``t_interval``, ``cluster_t_interval``;
 - a ratio, a perplexity: ``ratio.py`` (94.9 to 95.1 %);
-- a difference of paired scores: ``paired.py`` (94.0 to 96.5 %; to 100 % where few pairs differ);
+- a difference of paired scores: ``paired.py`` (94.0 to 96.5 %, to 100 % where few pairs differ);
 - anything else: the bootstrap, which near an end or with few clusters holds no better than t.
 
 Undefined is nan. A spread of exactly zero counts as undefined: it says that the sample is too
