@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import hypothesis
 import pytest
 
@@ -51,6 +52,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def smollm2_path() -> Path:
     """The bundled model's GGUF file; ``make test`` has fetched it."""
     return models.resolve("smollm2-135m", offline=False)
+
+
+@pytest.fixture
+def evalkit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> command_line.Run:
+    """Run the command line in this process."""
+    return command_line.runner(monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from answering import Answering, likelihoods, say
+from command_line import Run
 
 import evalkit
-from evalkit import cli
 from evalkit.judges.calibration import read_calibration
 from evalkit.types import Request, Response
 
@@ -36,16 +33,6 @@ TASK = (
     "task: talk\nversion: 1\ndataset: {path: talk.jsonl}\nprompt: 'Say {{ n }}.'\n"
     "target: '{{ n }}'\nrequest: generate\nrubrics: [quality]\n"
 )
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
@@ -88,29 +75,12 @@ def pairs() -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.fixture(name="evalkit_")
-def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process."""
-
-    def run(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["evalkit", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        captured = capsys.readouterr()
-        return Result(code=code, out=captured.out, err=captured.err)
-
-    return run
-
-
 BASE = ("calibrate", "better", "--labels", "labels.jsonl")
 FILE = Path("rubrics") / "calibrations" / "better--replay-good.json"
 
 
-def test_a_calibration_is_written_with_its_page_and_shown(evalkit_: Run) -> None:
-    done = evalkit_(*BASE, "--judge", "replay:#good")
+def test_a_calibration_is_written_with_its_page_and_shown(evalkit: Run) -> None:
+    done = evalkit(*BASE, "--judge", "replay:#good")
     assert done.code == 0
     assert "preference: accepted: 100 items were labelled and judged; " in done.out
     assert str(FILE) in done.err
@@ -119,33 +89,33 @@ def test_a_calibration_is_written_with_its_page_and_shown(evalkit_: Run) -> None
     assert page.startswith("# replay:#good under better: accepted\n")
 
 
-def test_a_refused_judge_is_said_plainly_and_fails_only_on_demand(evalkit_: Run) -> None:
-    done = evalkit_(*BASE, "--judge", "replay:#first")
+def test_a_refused_judge_is_said_plainly_and_fails_only_on_demand(evalkit: Run) -> None:
+    done = evalkit(*BASE, "--judge", "replay:#first")
     assert done.code == 0
     assert "preference: refused: no better than chance: right in 50.0 % of 100 pairs" in done.out
-    assert evalkit_(*BASE, "--judge", "replay:#first", "--require").code == 1
-    assert evalkit_(*BASE, "--judge", "replay:#good", "--require").code == 0
+    assert evalkit(*BASE, "--judge", "replay:#first", "--require").code == 1
+    assert evalkit(*BASE, "--judge", "replay:#good", "--require").code == 0
 
 
-def test_the_same_command_twice_writes_the_same_bytes(evalkit_: Run) -> None:
+def test_the_same_command_twice_writes_the_same_bytes(evalkit: Run) -> None:
     files = []
     for _ in range(2):
-        assert evalkit_(*BASE, "--judge", "replay:#good").code == 0
+        assert evalkit(*BASE, "--judge", "replay:#good").code == 0
         files.append((FILE.read_bytes(), FILE.with_suffix(".md").read_bytes()))
     assert files[0] == files[1]
 
 
-def test_json_is_all_that_the_file_has(evalkit_: Run) -> None:
-    done = evalkit_(*BASE, "--judge", "replay:#good", "--out", "here.json", "--json")
+def test_json_is_all_that_the_file_has(evalkit: Run) -> None:
+    done = evalkit(*BASE, "--judge", "replay:#good", "--out", "here.json", "--json")
     assert json.loads(done.out) == json.loads(Path("here.json").read_text(encoding="utf-8"))
     assert Path("here.md").is_file()
 
 
-def test_a_run_finds_the_calibration_that_was_made(evalkit_: Run) -> None:
+def test_a_run_finds_the_calibration_that_was_made(evalkit: Run) -> None:
     from evalkit.judges import load_rubric
     from evalkit.judges.calibration import find_calibrations
 
-    evalkit_(*BASE, "--judge", "replay:#good")
+    evalkit(*BASE, "--judge", "replay:#good")
     assert [path.name for path in find_calibrations(load_rubric("better"))] == [FILE.name]
 
 
@@ -188,9 +158,9 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize(("words", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_2(
-    evalkit_: Run, words: tuple[str, ...], message: str
+    evalkit: Run, words: tuple[str, ...], message: str
 ) -> None:
-    done = evalkit_("calibrate", *words)
+    done = evalkit("calibrate", *words)
     assert done.code == 2
     assert message in done.err
     assert done.err.count("\n") == 1
@@ -200,27 +170,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 # --- the same items again
 
 
-def test_the_same_judge_is_found_stable_and_another_drifted(evalkit_: Run) -> None:
-    evalkit_(*BASE, "--judge", "replay:#good")
-    same = evalkit_("calibrate", "better", "--check", FILE, "--judge", "replay:#good")
+def test_the_same_judge_is_found_stable_and_another_drifted(evalkit: Run) -> None:
+    evalkit(*BASE, "--judge", "replay:#good")
+    same = evalkit("calibrate", "better", "--check", FILE, "--judge", "replay:#good")
     assert (same.code, same.out.splitlines()[-1]) == (0, "the judge: stable")
-    other = evalkit_("calibrate", "better", "--check", FILE, "--judge", "replay:#worse")
+    other = evalkit("calibrate", "better", "--check", FILE, "--judge", "replay:#worse")
     assert (other.code, other.out.splitlines()[-1]) == (1, "the judge: drifted")
     assert "note: the judge's model has changed since the calibration" in other.err
 
 
-def test_a_check_of_few_items_cannot_tell(evalkit_: Run) -> None:
+def test_a_check_of_few_items_cannot_tell(evalkit: Run) -> None:
     write(Path("labels.jsonl"), pairs()[:20])
-    evalkit_(*BASE, "--judge", "replay:#good")
-    done = evalkit_("calibrate", "better", "--check", FILE, "--judge", "replay:#good", "--json")
+    evalkit(*BASE, "--judge", "replay:#good")
+    done = evalkit("calibrate", "better", "--check", FILE, "--judge", "replay:#good", "--json")
     assert done.code == 3
     assert json.loads(done.out)["verdict"] == "too few anchors to tell"
 
 
-def test_a_check_against_changed_labels_is_refused(evalkit_: Run) -> None:
-    evalkit_(*BASE, "--judge", "replay:#good")
+def test_a_check_against_changed_labels_is_refused(evalkit: Run) -> None:
+    evalkit(*BASE, "--judge", "replay:#good")
     write(Path("labels.jsonl"), pairs()[1:])
-    done = evalkit_("calibrate", "better", "--check", FILE, "--judge", "replay:#good")
+    done = evalkit("calibrate", "better", "--check", FILE, "--judge", "replay:#good")
     assert done.code == 2
     assert "the labels have changed (labels.jsonl)" in done.err
 
@@ -244,9 +214,9 @@ def judged_run() -> Path:
     return record.folder
 
 
-def test_responses_of_a_run_are_proposed_and_the_labels_counted(evalkit_: Run) -> None:
+def test_responses_of_a_run_are_proposed_and_the_labels_counted(evalkit: Run) -> None:
     run = judged_run()
-    done = evalkit_("calibrate", "quality", "--run", run, "--suggest", 40, "--out", "next.jsonl")
+    done = evalkit("calibrate", "quality", "--run", run, "--suggest", 40, "--out", "next.jsonl")
     assert done.code == 0
     assert "next.jsonl: 40 responses to label, 8 of them by two people; design: random" in done.out
     rows = [json.loads(line) for line in Path("next.jsonl").read_text("utf-8").splitlines()]
@@ -254,11 +224,11 @@ def test_responses_of_a_run_are_proposed_and_the_labels_counted(evalkit_: Run) -
         row["labels"] = dict.fromkeys(row["labels"], 1 + int(row["response"]) % 5)
     write(Path("next.jsonl"), rows)
     words = ("calibrate", "quality", "--run", run, "--labels", "next.jsonl", "--until")
-    done = evalkit_(*words, "3")
+    done = evalkit(*words, "3")
     assert done.code == 0
     assert "40 labels; the interval that holds at every look is" in done.out
     assert "half-width 3.000 reached: at 30" in done.out
-    shown = json.loads(evalkit_(*words, "0.01", "--json").out)
+    shown = json.loads(evalkit(*words, "0.01", "--json").out)
     assert shown["until"][0]["reached_at"] is None
-    done = evalkit_(*words, "0.01", "--out", "x.jsonl")
+    done = evalkit(*words, "0.01", "--out", "x.jsonl")
     assert "--out is for what --suggest writes" in done.err

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from answering import Answering, fail, say
+from command_line import Run
 from rich.console import Console
 
 import evalkit
-from evalkit import cli
 from evalkit.compare import compare, open_side
 from evalkit.record import RunRecord
 from evalkit.report.comparison import differences_table, flip_lines
@@ -26,16 +25,6 @@ TASK = (
     "metrics: [exact_match, token_f1, bleu]\nslices: [parity]\n"
 )
 N = 40
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
@@ -56,23 +45,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tasks" / "sums.jsonl").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(name="evalkit")
-def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process."""
-
-    def run(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["evalkit", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        captured = capsys.readouterr()
-        return Result(code=code, out=captured.out, err=captured.err)
-
-    return run
 
 
 def run_sums(

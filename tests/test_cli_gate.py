@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from answering import Answering, fail, say
+from command_line import Result, Run
 
 import evalkit
-from evalkit import cli
 from evalkit.record import RunRecord
 from evalkit.types import Request, Response
 
@@ -31,16 +30,6 @@ checks:
 N = 120
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a task, a policy and three runs; the current one."""
@@ -54,23 +43,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run_sums("after", wrong=range(1, 6))
     run_sums("worse", wrong=range(40))
     return tmp_path
-
-
-@pytest.fixture(name="evalkit")
-def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process."""
-
-    def run(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["evalkit", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        captured = capsys.readouterr()
-        return Result(code=code, out=captured.out, err=captured.err)
-
-    return run
 
 
 def run_sums(name: str, *, wrong: range = range(0), failed: range = range(0)) -> RunRecord:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from answering import Answering, say
+from command_line import Run
 from rich.console import Console
 from tiny_model import write_tiny_model
 
 import evalkit
-from evalkit import cli
 from evalkit.plan import plan
 from evalkit.plan.tables import tables
 from evalkit.prepare import RunSpec
@@ -38,16 +36,6 @@ PRICES = (
     "date: 2026-01-31, source: 'made up'}\n"
 )
 N = 24
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -79,23 +67,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     evalkit.evaluate("sums", some_right).write(tmp_path / "runs" / "monday")
     return tmp_path
-
-
-@pytest.fixture(name="evalkit")
-def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process."""
-
-    def run(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["evalkit", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
-        captured = capsys.readouterr()
-        return Result(code=code, out=captured.out, err=captured.err)
-
-    return run
 
 
 def test_the_tables_of_a_plan(model: str, golden: Callable[[str, str], None]) -> None:
